@@ -1,0 +1,1 @@
+"""Everything a person runs: study files in, an answered question out."""

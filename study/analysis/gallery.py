@@ -1,0 +1,176 @@
+"""Which figures a study's report shows, with the words under them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from study.analysis import answer, figures, looks, scaling
+from study.analysis.figures import Panel
+from study.analysis.summary import CellSummary
+
+MOST_LINES = 8
+"""More lines than this in one pair of axes cannot be told apart: they are split by group."""
+
+FREE = (
+    "Input dimensions of each adapted layer that are still free after each task, mean over seeds. "
+    "Free means, for InfLoRA, the width of the space that updates may still use without touching "
+    "old tasks; for SD-LoRA, the layer's width minus the span of all directions learned. Dotted "
+    "line: the rank; a cross marks the first task after which the mean is below it: from there on "
+    "the layer is exhausted."
+)
+SHARE = (
+    "Share of each layer's input dimensions that is free, layer by tasks seen, mean over seeds. "
+    "Dark: nothing left."
+)
+MAGNITUDES = (
+    "Row t, column k: magnitude (alpha) of direction k after t tasks, mean over the adapted "
+    "layers and over seeds."
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a data URI, with its heading, what it shows, and notes to read beside it."""
+
+    title: str
+    caption: str
+    uri: str
+    notes: tuple[str, ...] = ()
+
+
+def pictures(cells: Sequence[CellSummary]) -> list[Picture]:
+    """All figures for which the study has numbers; none that would be empty."""
+    measured = [one for one in cells if one.confirmed]
+    with looks.style():
+        return [
+            *_curves(measured),
+            *_lengths(measured),
+            *_free(measured),
+            *_matrices(measured),
+            *_magnitudes(measured),
+        ]
+
+
+def _picture(title: str, caption: str, figure: Figure, notes: Sequence[str] = ()) -> Picture:
+    return Picture(title, caption, looks.data_uri(figure), tuple(notes))
+
+
+def _curves(cells: Sequence[CellSummary]) -> list[Picture]:
+    """Accuracy over tasks: one figure per number of tasks."""
+    found = []
+    for tasks in sorted({one.tasks or 0 for one in cells}):
+        bucket = [one for one in cells if (one.tasks or 0) == tasks]
+        groups = list(dict.fromkeys(one.group for one in bucket))
+        split = len(bucket) > MOST_LINES and len(groups) > 1
+        parts = [[one for one in bucket if one.group == group] for group in groups]
+        for part in parts if split else [bucket]:
+            names, styles = _names_and_styles(part, cells)
+            curves = {
+                name: scaling.mean_curve(one.confirmed, "test/accuracy")
+                for name, one in zip(names, part, strict=True)
+            }
+            over = part[0].group if split or len(groups) == 1 else f"{tasks} tasks"
+            figure = figures.accuracy_over_tasks(curves, styles, part[0].chance, tasks or None)
+            caption = (
+                "Accuracy on the test images of all classes seen so far: mean over seeds, band = "
+                "95 % t-interval of the mean. Chance falls as classes come in."
+            )
+            found.append(_picture(f"Accuracy over tasks: {over}", caption, figure))
+    return found
+
+
+def _lengths(cells: Sequence[CellSummary]) -> list[Picture]:
+    """Final accuracy against the number of tasks, where a study has several."""
+    if len({one.tasks for one in cells if one.tasks}) < 2:
+        return []
+    methods = list(dict.fromkeys(one.method for one in cells))
+    lines = {
+        method: {one.tasks: one.final for one in cells if one.method == method and one.tasks}
+        for method in methods
+    }
+    if sum(len(line) for line in lines.values()) != len([one for one in cells if one.tasks]):
+        return []  # Other keys vary as well: one line a method would mix them.
+    styles = {method: place for place, method in enumerate(methods)}
+    caption = "Final accuracy on all classes, mean over seeds with the 95 % t-interval."
+    figure = figures.final_over_tasks(lines, styles)
+    return [_picture("Final accuracy against the number of tasks", caption, figure)]
+
+
+def _free(cells: Sequence[CellSummary]) -> list[Picture]:
+    """Free dimensions per layer, for the largest number of tasks, methods beside each other."""
+    tracked = [one for one in cells if one.has_subspace]
+    found: list[Picture] = []
+    for group, members in _longest(tracked).items():
+        dims, shares = [], []
+        for one in members:
+            rank = max(int(trial.params.get("method.rank") or 0) for trial in one.confirmed)
+            dims.append(Panel(one.label, scaling.by_layer(one.confirmed), rank))
+            shares.append(Panel(one.label, scaling.free_share(one.confirmed)))
+        # Shorter sequences have no figure of their own, but their answer belongs here.
+        shorter = [
+            one for one in tracked if not found and (one.tasks or 0) < (members[0].tasks or 0)
+        ]
+        notes = [answer.exhaustion(one) for one in [*members, *shorter]]
+        title = f"Free dimensions over tasks: {group}"
+        found.append(_picture(title, FREE, figures.free_dimensions(dims), notes))
+        title = f"Share of the space that is free: {group}"
+        found.append(_picture(title, SHARE, figures.free_heat_map(shares)))
+    return found
+
+
+def _matrices(cells: Sequence[CellSummary]) -> list[Picture]:
+    """acc[t][i], one triangle a cell, the cells of one group in one figure."""
+    found = []
+    for group in dict.fromkeys(one.group for one in cells):
+        members = [one for one in cells if one.group == group]
+        tables = {one.label: scaling.mean_matrix(one.confirmed) for one in members}
+        tables = {label: table for label, table in tables.items() if table}
+        if tables:
+            caption = (
+                "Row t, column i: accuracy on the test images of task i after t tasks, over all "
+                "classes seen, mean over seeds. Columns that fade downwards are forgotten."
+            )
+            figure = figures.matrices(tables, "accuracy, %", "task tested")
+            found.append(_picture(f"Accuracy on each task: {group}", caption, figure))
+    return found
+
+
+def _magnitudes(cells: Sequence[CellSummary]) -> list[Picture]:
+    """The magnitudes of methods that learn them, for the largest number of tasks."""
+    learning = [one for one in cells if scaling.parts(one.confirmed, "alpha")]
+    found = []
+    for group, members in _longest(learning).items():
+        tables = {}
+        for one in members:
+            names = scaling.parts(one.confirmed, "alpha")
+            curves = [scaling.mean_curve(one.confirmed, f"alpha/{name}") for name in names]
+            tasks = sorted({task for curve in curves for task in curve})
+            tables[one.label] = [
+                [curve[task].mean for curve in curves if task in curve] for task in tasks
+            ]
+        figure = figures.matrices(tables, "magnitude (alpha)", "direction (task that learned it)")
+        found.append(_picture(f"Magnitudes over tasks: {group}", MAGNITUDES, figure))
+    return found
+
+
+def _longest(cells: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:
+    """The cells with the most tasks, by group."""
+    most = max((one.tasks or 0 for one in cells), default=0)
+    groups: dict[str, list[CellSummary]] = {}
+    for one in cells:
+        if (one.tasks or 0) == most:
+            groups.setdefault(one.group, []).append(one)
+    return groups
+
+
+def _names_and_styles(
+    part: Sequence[CellSummary], cells: Sequence[CellSummary]
+) -> tuple[list[str], dict[str, int]]:
+    """Names of the lines: the method alone where that is enough, with the same look everywhere."""
+    methods = list(dict.fromkeys(one.method for one in cells))
+    if len({one.method for one in part}) == len(part):
+        names = [one.method for one in part]
+        return names, {name: methods.index(name) for name in names}
+    names = [one.label for one in part]
+    return names, {name: place for place, name in enumerate(names)}

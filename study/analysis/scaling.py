@@ -1,0 +1,219 @@
+"""What the numbers say: intervals over seeds, paired comparisons, curves over tasks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from scipy import stats
+
+from study.analysis.records import TrialRecord
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean of `n` values, standard deviation (n − 1), and the t-interval [low, high] of the mean.
+
+    What too few values cannot give is NaN: everything at n = 0, all but the mean at n = 1.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half(self) -> float:
+        """Half the interval's width: what stands behind ±."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods on the same seeds: `difference` is `first` minus `second`.
+
+    `p` is that of the paired t-test, `p_holm` the same after Holm's correction over all
+    comparisons of the study; NaN with fewer than two common seeds.
+    """
+
+    group: str
+    first: str
+    second: str
+    seeds: tuple[int, ...]
+    difference: Interval
+    p: float
+    p_holm: float
+
+    @property
+    def interval_decides(self) -> bool:
+        """Whether the interval of the difference leaves 0 out."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+    @property
+    def enough_evidence(self) -> bool:
+        """Whether the difference holds: by its own interval and by the corrected p."""
+        return self.interval_decides and self.p_holm <= 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Exhaustion:
+    """The first task after which a layer had fewer free dimensions than asked for."""
+
+    layer: str
+    task: int
+    seed: int
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean's 95 % t-interval."""
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, math.nan, 0)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, math.nan, 1)
+    std = math.sqrt(math.fsum((one - mean) ** 2 for one in values) / (n - 1))
+    half = _quantile(n - 1) * std / math.sqrt(n)
+    return Interval(mean, std, mean - half, mean + half, n)
+
+
+def final_by_seed(trials: Sequence[TrialRecord], metric: str) -> dict[int, float]:
+    """The metric after the last task of every completed trial that has it, by seed."""
+    finals = {one.seed: one.final(metric) for one in trials if one.status == "completed"}
+    return {seed: value for seed, value in finals.items() if value is not None}
+
+
+def paired_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the t-test that the mean difference is 0; NaN below two differences."""
+    found = interval(differences)
+    if found.n < 2:
+        return math.nan
+    if found.std == 0:
+        return 1.0 if found.mean == 0 else 0.0
+    t = found.mean / (found.std / math.sqrt(found.n))
+    return 2 * float(stats.t.sf(abs(t), found.n - 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of p values, in their order; NaN stays and does not count."""
+    order = sorted((p, index) for index, p in enumerate(values) if not math.isnan(p))
+    corrected = [math.nan] * len(values)
+    least = 0.0
+    for rank, (p, index) in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p))
+        corrected[index] = least
+    return corrected
+
+
+def compare(groups: Mapping[str, Mapping[str, Mapping[int, float]]]) -> list[Comparison]:
+    """Compares all pairs of methods of a group on their common seeds.
+
+    Args:
+        groups: group → method → seed → value.
+    """
+    pairs = [
+        (group, first, second)
+        for group, methods in groups.items()
+        for place, first in enumerate(methods)
+        for second in list(methods)[place + 1 :]
+    ]
+    differences = []
+    for group, first, second in pairs:
+        one, other = groups[group][first], groups[group][second]
+        differences.append(
+            {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
+        )
+    p_values = [paired_p(list(found.values())) for found in differences]
+    return [
+        Comparison(*pair, tuple(found), interval(list(found.values())), p, p_holm)
+        for pair, found, p, p_holm in zip(pairs, differences, p_values, holm(p_values), strict=True)
+    ]
+
+
+def mean_curve(trials: Sequence[TrialRecord], metric: str) -> dict[int, Interval]:
+    """The metric by tasks seen, over the trials that have it there."""
+    series = [one.series(metric) for one in trials]
+    tasks = sorted({task for one in series for task in one})
+    return {task: interval([one[task] for one in series if task in one]) for task in tasks}
+
+
+def mean_matrix(trials: Sequence[TrialRecord]) -> list[list[float]]:
+    """acc[t][i] as a mean over the trials, for as many tasks as all of them have; row t has t."""
+    if not trials:
+        return []
+    tables = [[one.accuracy_row for one in trial.tasks] for trial in trials]
+    return [
+        [math.fsum(values) / len(values) for values in zip(*rows, strict=True)]
+        for rows in zip(*tables, strict=False)
+    ]
+
+
+def parts(trials: Sequence[TrialRecord], metric: str) -> tuple[str, ...]:
+    """What comes after `metric/` in the trials' metrics: layers, tasks; in order of number."""
+    prefix = f"{metric}/"
+    names = {name for trial in trials for task in trial.tasks for name in task.metrics}
+    found = (name[len(prefix) :] for name in names if name.startswith(prefix))
+    # By length first: task_100 comes after task_99.
+    return tuple(sorted(found, key=lambda name: (len(name), name)))
+
+
+def layers(trials: Sequence[TrialRecord], metric: str = "subspace/dim_free") -> tuple[str, ...]:
+    """Names of the layers that the trials measured the metric for."""
+    return parts(trials, metric)
+
+
+def by_layer(
+    trials: Sequence[TrialRecord], metric: str = "subspace/dim_free"
+) -> dict[str, dict[int, float]]:
+    """The metric as layer → tasks seen → mean over the trials."""
+    return {
+        layer: {task: found.mean for task, found in mean_curve(trials, f"{metric}/{layer}").items()}
+        for layer in layers(trials, metric)
+    }
+
+
+def free_share(trials: Sequence[TrialRecord]) -> dict[str, dict[int, float]]:
+    """Share of a layer's input dimensions that is free, as layer → tasks seen → mean."""
+    free, used = by_layer(trials), by_layer(trials, "subspace/dim_used")
+    shares: dict[str, dict[int, float]] = {}
+    for layer, dims in free.items():
+        # Without dim_used the layer's width is not known: the most that was free stands for it.
+        most = max(dims.values()) or 1.0
+        taken = used.get(layer, {})
+        shares[layer] = {
+            task: dim / ((dim + taken[task]) or 1.0) if task in taken else dim / most
+            for task, dim in dims.items()
+        }
+    return shares
+
+
+def first_below(trial: TrialRecord, least: float) -> Exhaustion | None:
+    """First task, and at that task first layer, with fewer than `least` free dimensions."""
+    names = layers([trial])
+    for task in trial.tasks:
+        for layer in names:
+            free = task.metrics.get(f"subspace/dim_free/{layer}")
+            if free is not None and free < least:
+                return Exhaustion(layer, task.task, trial.seed)
+    return None
+
+
+def first_exhausted(trials: Sequence[TrialRecord]) -> list[Exhaustion]:
+    """Per trial, the first layer and task with fewer free dimensions than `method.rank`."""
+    found = (first_below(one, float(one.params.get("method.rank") or 0)) for one in trials)
+    return [one for one in found if one is not None]
+
+
+def first_empty(trials: Sequence[TrialRecord]) -> list[Exhaustion]:
+    """Per trial, the first layer and task with no free dimension at all."""
+    found = (first_below(one, 0.5) for one in trials)
+    return [one for one in found if one is not None]
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    """Student's t for a two-sided interval; scipy takes a tenth of a millisecond for it."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))

@@ -1,0 +1,203 @@
+"""One summary a cell, and the comparison of the methods that met in the same group of cells."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from study import ledger
+from study.analysis import records, scaling
+from study.analysis.records import CellRecord, StudyRecords, TrialRecord
+from study.analysis.scaling import Comparison, Exhaustion, Interval
+from trainables import catalog
+
+METHOD, TASKS = "method.name", "data.tasks"
+DASH, MINUS, NO_BREAK = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """What a cell came to. `group` is its label without the method.
+
+    The intervals are over the completed confirmation trials (`confirmed`), on test images;
+    `ended` counts search trials by status; `seconds` and `compute_seconds` are over all trials.
+    """
+
+    cell: str
+    label: str
+    group: str
+    method: str
+    tasks: int | None
+    chance: float | None
+    setting: Mapping[str, Any]
+    finals: Mapping[int, float]
+    final: Interval
+    average_anytime: Interval
+    forgetting: Interval
+    plasticity: Interval
+    objective: str
+    search_value: float | None
+    ended: Mapping[str, int]
+    confirmed: tuple[TrialRecord, ...]
+    exhausted: tuple[Exhaustion, ...]
+    empty: tuple[Exhaustion, ...]
+    compute_seconds: float
+    seconds: float
+
+    @property
+    def has_subspace(self) -> bool:
+        """Whether the method keeps track of used and free dimensions at all."""
+        return bool(scaling.layers(self.confirmed))
+
+    @property
+    def searched(self) -> int:
+        """Number of search trials that came to an end."""
+        return sum(count for status, count in self.ended.items() if status != "running")
+
+
+def summarise(study: StudyRecords) -> list[CellSummary]:
+    """Summarises every cell, those of one group beside each other, in the order of the ledger."""
+    varying = _varying_keys(study.cells)
+    found = [_summarise(study, cell, varying) for cell in study.cells]
+    groups = list(dict.fromkeys(one.group for one in found))
+    return sorted(found, key=lambda one: groups.index(one.group))
+
+
+def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
+    """Pairs of methods within each group, by final accuracy on the same seeds."""
+    groups: dict[str, dict[str, Mapping[int, float]]] = {}
+    for one in cells:
+        groups.setdefault(one.group, {})[one.method] = one.finals
+    return scaling.compare(groups)
+
+
+def summary_rows(ledger_records: Iterable[ledger.Record]) -> list[dict[str, str]]:
+    """The summary table as text, one dict of heading → entry a cell, for a terminal."""
+    return text_rows(summarise(records.from_records(ledger_records)))
+
+
+def text_rows(cells: Sequence[CellSummary]) -> list[dict[str, str]]:
+    """The summary table as text: shares in %, ± is the 95 % t-interval over n seeds."""
+    return [
+        {
+            "cell": one.label,
+            "final accuracy, %": with_interval(one.final),
+            "AAA, %": percent(one.average_anytime.mean),
+            "forgetting, points": percent(one.forgetting.mean),
+            "plasticity, %": percent(one.plasticity.mean),
+            "best setting": setting_text(one.setting, "\n"),
+            "best in search": _objective_text(one),
+            "search trials": _ended_text(one.ended),
+            "compute / wall, s": f"{one.compute_seconds:.0f} / {one.seconds:.0f}",
+        }
+        for one in cells
+    ]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in %, with a real minus sign; a dash where there is none."""
+    if value is None or value != value:
+        return DASH
+    rounded = round(100 * value, digits) + 0.0  # + 0.0 turns −0.0 into 0.0
+    return f"{rounded:.{digits}f}".replace("-", MINUS)
+
+
+def with_interval(found: Interval) -> str:
+    """Mean ± half the 95 % interval in %, with n; the mean alone where there is no interval."""
+    if not found.n:
+        return DASH
+    half = f" ± {percent(found.half)}" if found.n > 1 else ""
+    return f"{percent(found.mean)}{half} (n = {found.n})"
+
+
+def setting_text(setting: Mapping[str, Any], between: str = ", ") -> str:
+    """A setting in words: keys as everywhere, numbers to three digits."""
+    return between.join(f"{key}={_value_text(value)}" for key, value in setting.items()) or DASH
+
+
+def cell_label(key: Mapping[str, Any], varying: Iterable[str]) -> str:
+    """A cell's key for people: the method, the number of tasks, and every other key that varies."""
+    kept = set(varying) | {METHOD, TASKS}
+    tails = Counter(one.rpartition(".")[2] for one in key)
+    parts = [str(key[METHOD])] if METHOD in key else []
+    if TASKS in key:
+        parts.append(f"{key[TASKS]} task" + ("" if key[TASKS] == 1 else "s"))
+    for one, value in key.items():
+        if one not in kept or one in (METHOD, TASKS):
+            continue
+        tail = one.rpartition(".")[2]
+        if tail == "name":
+            parts.append(_value_text(value))
+        else:
+            word = tail.replace("_", " ") if tails[tail] == 1 else one
+            parts.append(f"{word} {_value_text(value)}")
+    return ", ".join(parts) or "all"
+
+
+def _summarise(study: StudyRecords, cell: CellRecord, varying: set[str]) -> CellSummary:
+    searches, tried = study.searches(cell.cell), study.confirmations(cell.cell)
+    confirmed = tuple(one for one in tried if one.status == "completed")
+    winner = study.winners.get(cell.cell)
+    trials = [one for one in study.trials if one.cell == cell.cell]
+    rest = {key: value for key, value in cell.key.items() if key != METHOD}
+    finals = scaling.final_by_seed(confirmed, "test/accuracy")
+
+    def over_seeds(metric: str) -> Interval:
+        return scaling.interval(list(scaling.final_by_seed(confirmed, metric).values()))
+
+    return CellSummary(
+        cell=cell.cell,
+        label=cell_label(cell.key, varying),
+        group=cell_label(rest, varying),
+        method=cell.method,
+        tasks=cell.tasks,
+        chance=_chance(study, trials),
+        setting=winner.searched if winner else {},
+        finals=finals,
+        final=scaling.interval(list(finals.values())),
+        average_anytime=over_seeds("test/average_anytime_accuracy"),
+        forgetting=over_seeds("test/forgetting"),
+        plasticity=over_seeds("test/plasticity"),
+        objective=winner.objective if winner else "",
+        search_value=winner.value if winner else None,
+        ended=Counter(one.status for one in searches),
+        confirmed=confirmed,
+        exhausted=tuple(scaling.first_exhausted(confirmed)),
+        empty=tuple(scaling.first_empty(confirmed)),
+        compute_seconds=sum(one.compute_seconds for one in trials),
+        seconds=sum(one.seconds for one in trials),
+    )
+
+
+def _chance(study: StudyRecords, trials: Sequence[TrialRecord]) -> float | None:
+    """Accuracy of guessing: the study's, or this cell's own where cells differ in classes."""
+    if study.study.chance is not None or not trials:
+        return study.study.chance
+    params = trials[0].params
+    info = catalog.DATASETS.get(params.get("data.name", ""))
+    classes = params.get("data.classes") or (info.classes if info else None)
+    return 1 / classes if classes else None
+
+
+def _varying_keys(cells: Sequence[CellRecord]) -> set[str]:
+    """Keys whose value is not the same in all cells."""
+    keys = dict.fromkeys(key for cell in cells for key in cell.key)
+    return {key for key in keys if len({str(cell.key.get(key)) for cell in cells}) > 1}
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _objective_text(one: CellSummary) -> str:
+    if one.search_value is None:
+        return DASH
+    if one.objective.startswith("val/"):
+        return f"{one.objective}\n{percent(one.search_value)} %"
+    return f"{one.objective}\n{one.search_value:.4g}"
+
+
+def _ended_text(ended: Mapping[str, int]) -> str:
+    return (
+        "\n".join(f"{count}{NO_BREAK}{status}" for status, count in sorted(ended.items())) or "none"
+    )

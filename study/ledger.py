@@ -1,0 +1,108 @@
+"""The append-only record of a study: one JSON object a line, written by the driver alone."""
+
+import json
+import math
+import numbers
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Record: TypeAlias = dict[str, Any]
+
+
+class Ledger:
+    """Appends records to a file so that a kill at any moment loses at most the record in flight.
+
+    A record counts only once its line end is on disk. A torn last line, left by a process that
+    was killed while writing, is cut when the file is opened.
+
+    Raises:
+        ValueError: if the file holds a broken line other than a torn last one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = 0
+        if path.exists():
+            for _, line in _whole_lines(path):
+                whole += len(line)
+        # Unbuffered: what write() has returned from is with the kernel, even if we are killed.
+        self._file = path.open("ab", buffering=0)
+        if self._file.tell() > whole:
+            self._file.truncate(whole)
+
+    def append(self, record: Record) -> None:
+        """Writes one record and waits until it is on disk.
+
+        `time` (unix seconds) is added where it is absent; NaN and infinities become null.
+
+        Raises:
+            ValueError: if the record has no "kind".
+            OSError: if it cannot be written, say on a full disk; the file is as it was before.
+        """
+        if not isinstance(record.get("kind"), str):
+            raise ValueError(f"a record must have a 'kind', but got the keys {sorted(record)}.")
+        stamped = record if "time" in record else {**record, "time": round(time.time(), 3)}
+        text = json.dumps(_plain(stamped), ensure_ascii=False, allow_nan=False)
+        rest = memoryview(text.encode() + b"\n")
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except BaseException:
+            self._file.truncate(start)
+            raise
+
+    def close(self) -> None:
+        """Closes the file; nothing can be appended afterwards."""
+        self._file.close()
+
+
+def read_ledger(path: Path) -> list[Record]:
+    """Reads all whole records in the order they were written; a torn last line is left out.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if any other line is not a record, naming the file and the line.
+    """
+    return [record for record, _ in _whole_lines(path)]
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
+    """Yields each record with the bytes of its line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise ValueError(
+                    f"every line of a ledger must be a JSON object, but line {number} of {path} "
+                    f"is not: {error}."
+                ) from error
+            if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+                raise ValueError(
+                    f"every line of a ledger must be a JSON object with a 'kind', but line "
+                    f"{number} of {path} is {line[:60].decode(errors='replace')!r}."
+                )
+            yield record, line
+
+
+def _plain(value: Any) -> Any:
+    """Returns `value` in JSON's types: numpy numbers as Python's, NaN and infinities as None."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(f"a record may hold JSON's types only, but got {value!r} ({type(value)}).")

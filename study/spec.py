@@ -1,0 +1,261 @@
+"""StudySpec: what a study file may say, and every rule about it that needs no cell."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+from study import overrides as overriding
+from study import rules, yaml_text
+
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("asha", "none")
+MODES = ("max", "min")
+SPLIT_METRICS = (
+    "accuracy",
+    "average_anytime_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "plasticity",
+    "task_known_accuracy",
+    "task_prediction_accuracy",
+)
+OBJECTIVES = (
+    *(f"val/{name}" for name in SPLIT_METRICS),
+    "memory/subspace_bytes",
+    "memory/branch_bytes",
+    "memory/checkpoint_bytes",
+    "memory/peak_device_bytes",
+    "memory/host_rss_bytes",
+    "time/design_seconds",
+    "time/train_seconds",
+    "time/absorb_seconds",
+    "time/evaluate_seconds",
+    "time/images_per_second",
+)
+# What a trial reports from its second task on.
+LATER_TASKS_ONLY = ("val/forgetting", "val/backward_transfer")
+# The study itself decides these: a search looks at validation images, a confirmation at test
+# images, on every one of `seeds`.
+RESERVED = ("data.evaluation", "seed")
+
+Search: TypeAlias = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """Successive halving by tasks seen, within a cell.
+
+    At `first_rung` tasks, and then at every `reduction` times as many, a search trial goes on
+    only among the best 1/`reduction` of those of its cell that came as far. "none" never prunes.
+    """
+
+    kind: str = "asha"
+    reduction: int = 3
+    first_rung: int = 3
+
+    def __post_init__(self) -> None:
+        rules.one_of("pruner.kind", self.kind, PRUNERS)
+        rules.whole("pruner.reduction", self.reduction, least=2)
+        rules.whole("pruner.first_rung", self.first_rung, least=1)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each trial occupies: CPU cores (= its threads) and (shares of) GPUs."""
+
+    cpu: float = 1
+    gpu: float = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("cpu", 0.1), ("gpu", 0.0)):
+            value = getattr(self, key)
+            if not rules.is_number(value) or not least <= value < math.inf:
+                raise ValueError(
+                    f"resources.{key} must be a number of at least {least:g}, but got {value!r}."
+                )
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study: a search in every cell of `grid`, and its winner confirmed on `seeds`.
+
+    `grid` maps flat keys to the values that span the cells; `fixed` maps flat keys to the value
+    all cells share. `search` is "all" (every key of the search space of the cell's method that
+    `grid` and `fixed` leave open) or maps each method to "all", to a list of keys, or to
+    {key: null for the method's own range, {low, high, log, step}, or {choices}}.
+    `objective` maps one metric to max or min; it is compared at the last task. In a study file the
+    metric's name alone means min for val/forgetting, memory/* and time/*_seconds, max for others.
+    `trials` is the number of search trials a cell.
+    """
+
+    name: str
+    question: str
+    grid: Mapping[str, tuple[Any, ...]]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    search: Search = "all"
+    objective: Mapping[str, str] = field(default_factory=lambda: {"val/accuracy": "max"})
+    sampler: str = "tpe"
+    pruner: Pruner = field(default_factory=Pruner)
+    trials: int = 8
+    seeds: tuple[int, ...] = (0, 1, 2)
+    resources: Resources = field(default_factory=Resources)
+    max_concurrent: int | None = None
+    source: str = "study"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
+            raise ValueError(
+                f"name must be letters, digits, '_', '-' and '.' (a folder is named after it), "
+                f"but got {self.name!r}."
+            )
+        if not isinstance(self.question, str) or not self.question.strip():
+            raise ValueError(f"question must be a text, but got {self.question!r}.")
+        _check_keys(self.grid, self.fixed)
+        _check_search(self.search)
+        _check_objective(self.objective, self.resources)
+        rules.one_of("sampler", self.sampler, SAMPLERS)
+        rules.whole("trials", self.trials, least=1)
+        for seed in self.seeds:
+            rules.whole("each of seeds", seed, least=0)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"seeds must be a list of different whole numbers, but got {list(self.seeds)}."
+            )
+        if self.max_concurrent is not None:
+            rules.whole("max_concurrent", self.max_concurrent, least=1)
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that decides."""
+        return next(iter(self.objective))
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, −1 where less is."""
+        return 1 if self.objective[self.metric] == "max" else -1
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        """Reads a study file and applies `overrides` ("key=value", the value in YAML).
+
+        Raises:
+            ValueError: if the file cannot be read or breaks a rule; the message names the file,
+                the key, the value and what is allowed.
+        """
+        try:
+            plain = yaml_text.parse(path.read_text(encoding="utf-8"))
+            if not isinstance(plain, dict):
+                raise ValueError("a study file must be a mapping of keys to values.")
+            known = [one.name for one in dataclasses.fields(cls) if one.name != "source"]
+            plain = overriding.apply(plain, overrides, known)
+            return cls.from_plain(plain, source=str(path))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: must be text in UTF-8, but {error}.") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], source: str) -> Self:
+        """Builds a spec from the values of a study file, naming `source` in later errors.
+
+        Raises:
+            ValueError: if a key is unknown or missing, or a value breaks a rule.
+        """
+        known = [one.name for one in dataclasses.fields(cls) if one.name != "source"]
+        rules.refuse_unknown("key", plain, known)
+        for key in ("name", "question", "grid"):
+            if key not in plain:
+                raise ValueError(f"the key {key!r} must be present.")
+        values = dict(plain)
+        values["grid"] = {
+            key: tuple(rules.listing(f"grid {key}", axis))
+            for key, axis in rules.mapping("grid", plain["grid"]).items()
+        }
+        for key, section in (("pruner", Pruner), ("resources", Resources)):
+            if key in plain:
+                fields = rules.mapping(key, plain[key])
+                rules.refuse_unknown(
+                    f"{key} key", fields, [f.name for f in dataclasses.fields(section)]
+                )
+                values[key] = section(**fields)
+        if "seeds" in plain:
+            values["seeds"] = tuple(rules.listing("seeds", plain["seeds"]))
+        if isinstance(plain.get("objective"), str):
+            values["objective"] = {plain["objective"]: _mode(plain["objective"])}
+        return cls(**values, source=source)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The study file as plain data, every key present; `from_plain` reads it back."""
+        plain = dataclasses.asdict(self)
+        plain.pop("source")
+        return plain
+
+
+def _check_keys(grid: Mapping[str, Sequence[Any]], fixed: Any) -> None:
+    """Refuses empty axes, values that occur twice, reserved keys and keys in both places."""
+    rules.mapping("fixed", fixed)
+    if not grid:
+        raise ValueError("grid must have at least one axis, say method.name: [inflora, sd_lora].")
+    for key, axis in grid.items():
+        if not axis:
+            raise ValueError(f"grid {key} must list at least one value, but it is empty.")
+        twice = [value for at, value in enumerate(axis) if value in axis[:at]]
+        if twice:
+            raise ValueError(f"grid {key} must list each value once, but has {twice[0]!r} twice.")
+        if key in fixed:
+            raise ValueError(f"{key} must be in grid or in fixed, but it is in both.")
+    for key in (*grid, *fixed):
+        if key in RESERVED:
+            raise ValueError(
+                f"{key} must not be set: searches run on validation images with the first of "
+                f"seeds, confirmations on test images with each of seeds."
+            )
+
+
+def _check_search(search: Any) -> None:
+    """Refuses anything but "all" or a mapping of methods to keys; ranges are checked later."""
+    if search == "all":
+        return
+    named = isinstance(search, Mapping) and all(isinstance(one, str) for one in search)
+    if not named or not search:
+        raise ValueError(f"search must be 'all' or map each method to keys, but got {search!r}.")
+    for method, keys in search.items():
+        if keys != "all" and not isinstance(keys, Mapping | list | tuple):
+            raise ValueError(
+                f"search {method} must be 'all', a list of keys or a mapping of keys to ranges, "
+                f"but got {keys!r}."
+            )
+
+
+def _mode(metric: str) -> str:
+    """What a metric is better at: less of what is lost, held or waited for, more of the others."""
+    seconds = metric.startswith("time/") and metric.endswith("_seconds")
+    less = metric == "val/forgetting" or metric.startswith("memory/") or seconds
+    return "min" if less else "max"
+
+
+def _check_objective(objective: Any, resources: Resources) -> None:
+    """Refuses test metrics, metrics that no trial reports, and more or fewer than one."""
+    if not isinstance(objective, Mapping) or len(objective) != 1:
+        raise ValueError(
+            f"objective must map one metric to max or min, say {{val/accuracy: max}}, "
+            f"but got {objective!r}."
+        )
+    metric, mode = next(iter(objective.items()))
+    if str(metric).startswith("test/"):
+        raise ValueError(
+            f"objective must not look at test images (settings chosen on them would be "
+            f"flattered), but got {metric!r}: use {str(metric).replace('test/', 'val/', 1)!r}."
+        )
+    rules.one_of("objective", metric, OBJECTIVES)
+    rules.one_of(f"objective {metric}", mode, MODES)
+    if metric == "memory/peak_device_bytes" and resources.gpu == 0:
+        raise ValueError(
+            f"resources.gpu must be above 0 for objective {metric}, but got {resources.gpu}."
+        )

@@ -1,0 +1,8 @@
+"""Settings that hold for every test process and what it starts."""
+
+import os
+
+# Tiny networks only lose time to threads, and two test runs at once would fight for the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

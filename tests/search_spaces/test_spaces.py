@@ -1,0 +1,31 @@
+import pytest
+
+import search_spaces
+from study import ranges
+from trainables import catalog
+from trainables.config import TrialConfig, known_keys
+
+
+def test_every_method_has_a_space() -> None:
+    assert set(catalog.methods()) <= set(search_spaces.names())
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_every_key_is_known_and_every_end_is_valid(name: str) -> None:
+    space = search_spaces.space(name)
+    assert space
+    assert set(space) <= set(known_keys(name))
+    for key, distribution in space.items():
+        for value in ranges.ends(distribution):
+            TrialConfig.from_params({"method.name": name, key: value})
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_a_space_is_a_copy(name: str) -> None:
+    search_spaces.space(name).clear()
+    assert search_spaces.space(name)
+
+
+def test_a_missing_space_is_named() -> None:
+    with pytest.raises(ValueError, match=r"must be one of \['inflora'.*but got 'other'.*other\.py"):
+        search_spaces.space("other")

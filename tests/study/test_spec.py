@@ -1,0 +1,200 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.spec import Pruner, Resources, StudySpec
+
+TEXT = """
+name: small
+question: Does it run?
+grid:
+  method.name: [inflora, sd_lora]
+  data.tasks: [2, 4]
+fixed:
+  optim.lr: 1e-3
+"""
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(text: str) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def test_defaults_and_values(write: Write) -> None:
+    spec = StudySpec.load(write(TEXT + "seeds: [3, 4]\npruner: {first_rung: 5}\n"))
+    assert spec.grid == {"method.name": ("inflora", "sd_lora"), "data.tasks": (2, 4)}
+    assert spec.fixed == {"optim.lr": 1e-3}
+    assert (spec.metric, spec.sign, spec.search, spec.seeds) == ("val/accuracy", 1, "all", (3, 4))
+    assert spec.pruner == Pruner("asha", 3, 5)
+    assert spec.resources == Resources(1, 0)
+    on_gpu = "resources: {gpu: 0.5}\nobjective: memory/peak_device_bytes\n"
+    assert StudySpec.load(write(TEXT + on_gpu)).sign == -1
+
+
+def test_plain_data_gives_the_same_spec_back(write: Write) -> None:
+    spec = StudySpec.load(write(TEXT))
+    plain = json.loads(json.dumps(spec.to_plain()))
+    assert StudySpec.from_plain(plain, spec.source) == spec
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [
+        ("val/accuracy", "max"),
+        ("val/backward_transfer", "max"),
+        ("val/forgetting", "min"),
+        ("memory/branch_bytes", "min"),
+        ("time/train_seconds", "min"),
+        ("time/images_per_second", "max"),
+    ],
+)
+def test_objective_may_be_a_name_alone(write: Write, metric: str, mode: str) -> None:
+    assert StudySpec.load(write(TEXT + f"objective: {metric}")).objective == {metric: mode}
+
+
+def test_the_mode_of_an_objective_may_be_given(write: Write) -> None:
+    assert StudySpec.load(write(TEXT + "objective: {val/forgetting: max}")).sign == 1
+    assert StudySpec.load(write(TEXT + "objective: {val/forgetting: min}")).sign == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trails: 3", "unknown key 'trails'.*'trials'.*Did you mean 'trials'"),
+        ("trials: 0", "trials must be a whole number of at least 1, but got 0"),
+        ("trials: 2.5", "trials must be a whole number"),
+        ("trials: true", "trials must be a whole number"),
+        ("seeds: []", "seeds must be a list of different whole numbers"),
+        ("seeds: [1, 1]", "seeds must be a list of different whole numbers"),
+        ("seeds: 3", "seeds must be a list, but got 3"),
+        ("seeds: [-1]", "each of seeds must be a whole number of at least 0, but got -1"),
+        ("max_concurrent: 0", "max_concurrent must be a whole number of at least 1"),
+        ("sampler: grid", r"sampler must be one of \['tpe', 'random'\], but got 'grid'"),
+        ("pruner: {kind: median}", r"pruner.kind must be one of \['asha', 'none'\]"),
+        ("pruner: {reduction: 1}", "pruner.reduction must be a whole number of at least 2"),
+        ("pruner: {first_rung: 0}", "pruner.first_rung must be a whole number of at least 1"),
+        ("pruner: {rungs: 3}", "unknown pruner key 'rungs'; known are"),
+        ("pruner: asha", "pruner must map keys to values, but got 'asha'"),
+        ("resources: {cpu: 0}", "resources.cpu must be a number of at least 0.1, but got 0"),
+        ("resources: {gpu: -1}", "resources.gpu must be a number of at least 0, but got -1"),
+        ("resources: {cpu: .nan}", "resources.cpu must be a number of at least 0.1"),
+        ("objective: test/accuracy", "must not look at test images.*use 'val/accuracy'"),
+        ("objective: {test/forgetting: min}", "must not look at test images"),
+        ("objective: {val/accuracy: up}", r"must be one of \['max', 'min'\], but got 'up'"),
+        ("objective: {val/acc: max}", "objective must be one of .*but got 'val/acc'"),
+        ("objective: memory/peak_device_bytes", "resources.gpu must be above 0 for objective"),
+        ("objective: {[a]: max}", "a key must be a single value, but the one in line 8 is"),
+        ("search: {[a]: all}", "a key must be a single value, but the one in line 8 is"),
+        ("objective: {}", "objective must map one metric to max or min"),
+        ("objective: {val/accuracy: max, val/plasticity: max}", "objective must map one metric"),
+        ("search: some", "search must be 'all' or map each method to keys, but got 'some'"),
+        ("search: {inflora: 3}", "search inflora must be 'all', a list of keys or a mapping"),
+        ("name: a/b", "name must be letters, digits"),
+        ("question: ''", "question must be a text"),
+        ("fixed: [1]", "fixed must map keys to values"),
+        ("fixed: {data.tasks: 3}", "data.tasks must be in grid or in fixed, but it is in both"),
+        ("fixed: {seed: 3}", "seed must not be set: searches run on validation images"),
+        ("fixed: {data.evaluation: test}", "data.evaluation must not be set"),
+        ("grid: {}", "grid must have at least one axis"),
+        ("grid: {data.tasks: []}", "grid data.tasks must list at least one value"),
+        ("grid: {data.tasks: 3}", "grid data.tasks must be a list, but got 3"),
+        ("grid: {data.tasks: [3, 3]}", "grid data.tasks must list each value once, but has 3"),
+        ("grid: 3", "grid must map keys to values, but got 3"),
+    ],
+)
+def test_every_rule_has_a_message(write: Write, text: str, message: str) -> None:
+    key = text.partition(":")[0]
+    kept = [part for part in _parts(TEXT) if not part.startswith(f"{key}:")]
+    path = write("\n".join([*kept, text]))
+    with pytest.raises(ValueError, match=message) as error:
+        StudySpec.load(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("key", ["name", "question", "grid"])
+def test_a_missing_key_is_named(write: Write, key: str) -> None:
+    kept = [part for part in _parts(TEXT) if not part.startswith(f"{key}:")]
+    with pytest.raises(ValueError, match=f"the key '{key}' must be present"):
+        StudySpec.load(write("\n".join(kept)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a study file must be a mapping"),
+        ("[1]", "a study file must be a mapping"),
+        ("a: [", "the text must be YAML"),
+        ("name: a\nname: b\n", "a key must occur once, but 'name' is in line 1 and again"),
+    ],
+)
+def test_a_broken_file_is_named(write: Write, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"study\.yaml: {message}"):
+        StudySpec.load(write(text))
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        StudySpec.load(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="must be text in UTF-8"):
+        StudySpec.load(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "grid", "fixed"),
+    [
+        ("data.tasks=[5]", "data.tasks", (5,), None),
+        ("data.tasks=5", "data.tasks", (5,), None),
+        ("optim.epochs=3", "optim.epochs", None, 3),
+        ("optim.lr=1e-4", "optim.lr", None, 1e-4),
+        ("optim.lr=[1e-4, 1e-3]", "optim.lr", (1e-4, 1e-3), None),
+        ("backbone.adapt=[q, v]", "backbone.adapt", None, ["q", "v"]),
+        ("backbone.adapt=[[q], [v]]", "backbone.adapt", (["q"], ["v"]), None),
+    ],
+)
+def test_set_changes_flat_keys(
+    write: Write, override: str, key: str, grid: Any, fixed: Any
+) -> None:
+    spec = StudySpec.load(write(TEXT), [override])
+    assert (spec.grid.get(key), spec.fixed.get(key)) == (grid, fixed)
+
+
+def test_set_changes_sections(write: Write) -> None:
+    spec = StudySpec.load(write(TEXT), ["trials=2", "seeds=[5,6]", "pruner={kind: none}"])
+    assert (spec.trials, spec.seeds, spec.pruner.kind) == (2, (5, 6), "none")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trials", "--set must have the form key=value, but got 'trials'"),
+        ("=3", "--set must have the form key=value"),
+        ("optim.lrr=3", "unknown key of --set 'optim.lrr'.*Did you mean 'optim.lr'"),
+        ("trials=[", "--set trials: the text must be YAML"),
+        ("trials=x", "trials must be a whole number of at least 1, but got 'x'"),
+        ("seed=3", "seed must not be set"),
+    ],
+)
+def test_a_wrong_set_is_refused(write: Write, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StudySpec.load(write(TEXT), [override])
+
+
+def _parts(text: str) -> list[str]:
+    """Top-level entries of a study file."""
+    parts: list[str] = []
+    for line in text.strip().splitlines():
+        if line.startswith(" "):
+            parts[-1] += f"\n{line}"
+        else:
+            parts.append(line)
+    return parts

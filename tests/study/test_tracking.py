@@ -1,0 +1,151 @@
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import tracking
+from study.ledger import Record
+from study.tracking import Tracker, browse_command, default_uri, replay
+from tests.study.tracked import CELL, study_records
+
+
+def test_importing_it_does_not_import_mlflow_or_matplotlib() -> None:
+    code = "import sys, study.tracking; sys.exit(bool({'mlflow', 'matplotlib'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_default_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_uri(Path("out")) == f"sqlite:///{tmp_path}/out/mlflow.db"
+
+
+def test_browse_command_quotes_and_links_to_the_newest_experiment(tmp_path: Path) -> None:
+    output = tmp_path / "my study"
+    output.mkdir()
+    with sqlite3.connect(output / "mlflow.db") as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER, lifecycle_stage TEXT)")
+        database.execute("INSERT INTO experiments VALUES (0, 'active'), (7, 'active')")
+    database.close()
+    command, link = browse_command(output).splitlines()
+    assert command.endswith(f"--backend-store-uri 'sqlite:///{output}/mlflow.db'")
+    assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
+
+
+def test_browse_command_without_a_database(tmp_path: Path) -> None:
+    assert "/#/experiments/0/runs" in browse_command(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_cannot_be_drawn_does_not_keep_later_ones_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    class Store:
+        error = ConnectionError
+
+        def __init__(self, uri: str, artifacts: Path) -> None:
+            pass
+
+    class Tree:
+        def __init__(self, store: Store) -> None:
+            pass
+
+        def write(self, record: Record) -> None:
+            written.append(record["kind"])
+            if record["kind"] == "end":
+                raise ValueError("nothing to draw.")
+
+    monkeypatch.setattr(tracking, "_MLflowStore", Store)
+    monkeypatch.setattr(tracking, "RunTree", Tree)
+    tracker = Tracker("", tmp_path)
+    for kind in ("trial", "end", "finished"):
+        tracker.write({"kind": kind, "time": 1.0})
+    assert not tracker.close(5)
+    assert written == ["trial", "end", "finished"]
+    assert tracker.failure is not None and "'end': ValueError: nothing to draw." in tracker.failure
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of a store into which one study was written, then replayed by another tracker."""
+    output = tmp_path_factory.mktemp("tracked")
+    uri = default_uri(output)
+    for _ in range(2):
+        tracker = Tracker(uri, output / "artifacts")
+        replay(study_records(), tracker)
+        assert tracker.close(120), tracker.failure
+    import mlflow
+
+    yield mlflow.MlflowClient(uri)
+    assert "/#/experiments/1/runs" in browse_command(output)
+
+
+def runs_of(client: Any) -> dict[str, Any]:
+    experiment = client.get_experiment_by_name("quick").experiment_id
+    runs = client.search_runs([experiment])
+    assert len({run.info.run_name for run in runs}) == len(runs)
+    return {run.info.run_name: run for run in runs}
+
+
+@pytest.mark.slow
+def test_runs_are_nested_and_written_once(client: Any) -> None:
+    runs = runs_of(client)
+    study, cell = runs["quick · 2026-11-21 12:00 UTC"], runs["inflora · 3 tasks"]
+    trial = runs["seed 5 (confirm) · inflora · 3 tasks"]
+    assert len(runs) == 6
+    assert cell.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert trial.data.tags["mlflow.parentRunId"] == cell.info.run_id
+    assert trial.data.params["backbone.adapt"] == "null"
+    assert trial.data.tags["cell"] == CELL
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert trial.info.end_time - trial.info.start_time == 4000
+
+
+@pytest.mark.slow
+def test_metrics_are_stepped_by_task_and_written_once(client: Any) -> None:
+    runs = runs_of(client)
+    for name in ("seed 5 (confirm) · inflora · 3 tasks", "inflora · 3 tasks"):
+        history = client.get_metric_history(runs[name].info.run_id, "test/accuracy")
+        assert [point.step for point in history] == [1, 2, 3]
+    assert runs["inflora · 3 tasks"].data.metrics["best/val/accuracy"] == 0.7
+
+
+@pytest.mark.slow
+def test_artifacts(client: Any, tmp_path: Path) -> None:
+    runs = runs_of(client)
+    run = runs["seed 6 (confirm) · inflora · 3 tasks"].info.run_id
+    assert {file.path for file in client.list_artifacts(run)} == {
+        "accuracy_matrix.csv",
+        "accuracy_matrix.json",
+        "accuracy_matrix.png",
+        "free_dimensions.png",
+    }
+    table = Path(client.download_artifacts(run, "accuracy_matrix.csv", str(tmp_path)))
+    assert len(table.read_text().splitlines()) == 4
+    study = runs["quick · 2026-11-21 12:00 UTC"].info.run_id
+    assert [file.path for file in client.list_artifacts(study)] == ["study.yaml"]
+
+
+@pytest.mark.slow
+def test_a_store_out_of_reach_holds_nothing_up(tmp_path: Path) -> None:
+    tracker = Tracker("http://127.0.0.1:1", tmp_path)
+    started = time.monotonic()
+    replay(study_records(), tracker)
+    assert time.monotonic() - started < 0.5
+    assert not tracker.close(1)
+    assert time.monotonic() - started < 2
+    assert tracker.failure is not None
+
+
+@pytest.mark.slow
+def test_a_record_must_have_its_time(tmp_path: Path) -> None:
+    tracker = Tracker(default_uri(tmp_path), tmp_path)
+    with pytest.raises(ValueError, match="must have a 'time'"):
+        tracker.write({"kind": "end"})
+    assert tracker.close(60)

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables.low_rank.branch import LowRankLinear
+from trainables.low_rank.dual_gpm import DualGPM, Energy
+from trainables.low_rank.moments import second_moments
+
+GOLDEN = Path(__file__).with_name("dualgpm_small.npz")
+DIM = 24
+
+
+def random_moment(seed: int, tokens: int = 200, dim: int = DIM, decay: float = 0.7) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    scales = decay ** torch.arange(dim, dtype=torch.float64)
+    mixing, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
+    inputs = torch.randn(tokens, dim, generator=generator, dtype=torch.float64) * scales @ mixing
+    moment: Tensor = inputs.T @ inputs / tokens
+    return moment
+
+
+def projector(memory: DualGPM) -> Tensor:
+    """Onto M, whichever of M and M⊥ is stored."""
+    held = memory.basis @ memory.basis.T
+    return held if memory.kind == "remove" else torch.eye(memory.dim, dtype=held.dtype) - held
+
+
+def test_reproduces_the_released_algorithm() -> None:
+    golden = np.load(GOLDEN)
+    memory = DualGPM(DIM)
+    for index in range(len(golden["cov"])):
+        moment = torch.from_numpy(golden["cov"][index])
+        # The released code divides by √3; the signs of singular vectors are free.
+        released = torch.from_numpy(golden["down"][index]) * 3**0.5
+        designed = memory.design(moment, rank=4)
+        assert designed.shape == released.shape
+        signs = (designed * released).sum(1, keepdim=True).sign()
+        torch.testing.assert_close(designed * signs, released, atol=1e-8, rtol=0)
+        memory.absorb(moment, float(golden["thr"][index]))
+        assert memory.kind == golden["kind"][index]
+        assert memory.basis.shape[1] == golden["dim"][index]
+        torch.testing.assert_close(
+            memory.basis @ memory.basis.T,
+            torch.from_numpy(golden["proj"][index]),
+            atol=1e-8,
+            rtol=0,
+        )
+
+
+@pytest.mark.parametrize("energy", ["sigma4", "sigma2"])
+def test_designed_rows_are_orthonormal_and_orthogonal_to_the_memory(energy: Energy) -> None:
+    memory = DualGPM(DIM, energy)
+    for seed in range(8):
+        rows = memory.design(random_moment(seed), rank=5)
+        torch.testing.assert_close(
+            rows @ rows.T, torch.eye(len(rows), dtype=rows.dtype), atol=1e-10, rtol=0
+        )
+        assert torch.linalg.matrix_norm(rows @ projector(memory)) < 1e-10
+        memory.absorb(random_moment(seed), 0.9)
+
+
+def test_never_designs_more_than_is_free() -> None:
+    memory = DualGPM(DIM)
+    sizes = []
+    for seed in range(40):
+        free = memory.free_dim
+        sizes.append(memory.design(random_moment(seed), rank=4).shape[0])
+        assert sizes[-1] == min(4, free)
+        memory.absorb(random_moment(seed), 0.999)
+    assert memory.free_dim == 0
+    assert sizes[-1] == 0
+
+
+def test_never_designs_a_direction_of_rounding_noise() -> None:
+    moment = random_moment(0)
+    values, vectors = torch.linalg.eigh(moment)
+    flat = vectors[:, -3:] @ torch.diag(values[-3:]) @ vectors[:, -3:].T
+    assert DualGPM(DIM).design(flat, rank=6).shape[0] == 3
+
+
+def test_inputs_of_few_dimensions_are_no_more_after_a_pass_in_float32() -> None:
+    layer = LowRankLinear(nn.Linear(DIM, DIM), {"v": slice(0, DIM)})
+    generator = torch.Generator().manual_seed(0)
+    # Sums of a few whole numbers times powers of two: exact in float32, of rank 5.
+    basis = torch.randint(-4, 5, (5, DIM), generator=generator).float()
+    tokens = torch.randint(-4, 5, (300, 5), generator=generator).float() @ basis / 8
+    moment = second_moments(layer, {"layer": layer}, [tokens])["layer"]
+    assert DualGPM(DIM).design(moment, rank=8).shape[0] == 5
+
+
+def test_plain_and_dual_memories_hold_the_same_space() -> None:
+    dual, plain = DualGPM(DIM, dual=True), DualGPM(DIM, dual=False)
+    for seed in range(30):
+        moment, threshold = random_moment(seed, decay=0.85), 0.9 + 0.1 * seed / 30
+        dual.absorb(moment, threshold)
+        plain.absorb(moment, threshold)
+        torch.testing.assert_close(projector(dual), projector(plain), atol=1e-9, rtol=0)
+    assert dual.kind == "retain"
+    assert dual.bytes < plain.bytes
+
+
+def test_half_of_the_dimensions_at_the_first_task_keeps_the_complement() -> None:
+    """The released code keeps the wrong half at exactly d/2 and fails above."""
+    for threshold in (0.5, 0.7):
+        memory = DualGPM(8, energy="sigma2")
+        # Equal energies: a share of 4.5 / 8 stops after 4 directions, 0.7 after 5.
+        moment = torch.diag(torch.linspace(1.0, 1.0 - 1e-3, 8, dtype=torch.float64))
+        memory.absorb(moment, threshold + 0.0625)
+        kept = round(float(projector(memory).trace()))
+        assert memory.kind == "retain"
+        assert memory.free_dim == 8 - kept
+        strongest = moment.diagonal().argsort(descending=True)[:kept]
+        torch.testing.assert_close(
+            projector(memory)[strongest, strongest], torch.ones(kept, dtype=torch.float64)
+        )
+
+
+def test_inputs_energy_keeps_far_more_than_the_moments() -> None:
+    """reference.md: for λ_i ∝ 1/i in 768 dimensions ε = 0.98 keeps 28 against 664 directions."""
+    moment = torch.diag(1.0 / torch.arange(1, 769, dtype=torch.float64))
+    kept = {}
+    for energy in ("sigma4", "sigma2"):
+        memory = DualGPM(768, energy, dual=False)
+        memory.absorb(moment, 0.98)
+        kept[energy] = memory.basis.shape[1]
+    assert kept == {"sigma4": 28, "sigma2": 664}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: DualGPM(0), "dim must be at least 1"),
+        (lambda: DualGPM(4, "sigma3"), "energy must be"),  # type: ignore[arg-type]
+        (lambda: DualGPM(4).design(torch.eye(4), 0), "rank must be at least 1"),
+        (lambda: DualGPM(4).design(torch.eye(5), 1), "moment must have shape"),
+        (lambda: DualGPM(4).absorb(torch.eye(4), 1.5), "threshold must be in"),
+        (lambda: DualGPM(4).absorb(torch.full((4, 4), float("nan")), 0.5), "finite"),
+    ],
+)
+def test_bad_input_is_refused(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()  # type: ignore[operator]

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from trainables import metrics
+
+MATRIX = [(0.9,), (0.7, 0.8), (0.8, 0.5, 0.6)]
+
+
+def test_matrix_metrics_follow_their_definitions() -> None:
+    assert metrics.forgetting(MATRIX) == pytest.approx(((0.9 - 0.8) + (0.8 - 0.5)) / 2)
+    assert metrics.backward_transfer(MATRIX) == pytest.approx(((0.8 - 0.9) + (0.5 - 0.8)) / 2)
+    assert metrics.plasticity(MATRIX) == pytest.approx((0.9 + 0.8 + 0.6) / 3)
+
+
+def test_tasks_stay_in_numeric_order_beyond_a_hundred_classes() -> None:
+    """The released SD-LoRA code sorts task labels as strings, "100" before "20"."""
+    tasks = [range(10 * t, 10 * t + 10) for t in range(12)]
+    labels = torch.arange(120)
+    # Of the ten classes of task t, the first 10 - t % 10 are told right.
+    right = labels % 10 < 10 - (labels // 10) % 10
+    told = torch.where(right, labels, (labels + 1) % 120)
+    logits = torch.nn.functional.one_hot(told, 120).float()
+    per_task = metrics.evaluate(logits, labels, tasks).per_task
+    expected = [1 - 0.1 * (t % 10) for t in range(12)]
+    assert per_task == pytest.approx(expected)
+    # Every task was told perfectly right before.
+    matrix = [tuple(1.0 for _ in range(t + 1)) for t in range(11)]
+    lost = sum(1 - share for share in expected[:-1]) / 11
+    assert metrics.forgetting([*matrix, per_task]) == pytest.approx(lost)
+
+
+def test_evaluation_by_hand() -> None:
+    tasks = [range(0, 2), range(2, 4)]
+    logits = torch.tensor(
+        [
+            [3.0, 1.0, 0.0, 0.0],  # right
+            [1.0, 2.0, 3.0, 0.0],  # label 1: wrong task, right within its own
+            [0.0, 0.0, 1.0, 2.0],  # label 2: right task, wrong class
+            [0.0, 0.0, 0.0, 5.0],  # right
+        ]
+    )
+    result = metrics.evaluate(logits, torch.tensor([0, 1, 2, 3]), tasks)
+    assert result.accuracy == 0.5
+    assert result.per_task == (0.5, 0.5)
+    assert result.task_known_accuracy == 0.75
+    assert result.task_prediction_accuracy == 0.75
+
+
+def test_the_first_task_has_no_forgetting() -> None:
+    evaluation = metrics.Evaluation(0.9, (0.9,), 0.9, 1.0)
+    values = metrics.summarise([(0.9,)], [0.9], evaluation, "val")
+    assert values["val/average_anytime_accuracy"] == 0.9
+    assert "val/forgetting" not in values

@@ -1,0 +1,224 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables import catalog
+from trainables.config import OptimConfig, TrialConfig
+from trainables.trainer import SequentialTrainer, TaskResult, _schedule
+
+MakeConfig = Callable[..., TrialConfig]
+UNTIMED = ("time/", "memory/host_rss")
+
+
+def comparable(result: TaskResult) -> dict[str, float]:
+    return {k: v for k, v in result.metrics.items() if not k.startswith(UNTIMED)}
+
+
+def first_to_end(trainer: SequentialTrainer) -> SequentialTrainer:
+    run(trainer)
+    return trainer
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two checkpoints are equal, tensors bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def run(trainer: SequentialTrainer) -> list[TaskResult]:
+    results = []
+    while not trainer.done:
+        results.append(trainer.train_task())
+    return results
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_learns_and_reports_every_metric(method: str, tiny: MakeConfig) -> None:
+    results = run(SequentialTrainer(tiny(method)))
+    assert [result.task for result in results] == [1, 2, 3, 4]
+    last = results[-1]
+    assert len(last.accuracy_row) == 4
+    expected = {
+        f"val/{name}"
+        for name in (
+            "accuracy",
+            "average_anytime_accuracy",
+            "forgetting",
+            "backward_transfer",
+            "plasticity",
+            "task_known_accuracy",
+            "task_prediction_accuracy",
+        )
+    } | {
+        "time/design_seconds",
+        "time/train_seconds",
+        "time/absorb_seconds",
+        "time/evaluate_seconds",
+        "time/images_per_second",
+        "memory/checkpoint_bytes",
+        "memory/branch_bytes",
+        "memory/subspace_bytes",
+        "train/loss",
+    }
+    assert expected <= set(last.metrics)
+    assert all(math.isfinite(value) for value in last.metrics.values())
+    assert last.metrics["val/accuracy"] == pytest.approx(sum(last.accuracy_row) / 4)
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_resuming_after_any_task_equals_the_uninterrupted_run(
+    method: str, after: int, tiny: MakeConfig, tmp_path: Path
+) -> None:
+    whole = run(SequentialTrainer(tiny(method)))
+    first = SequentialTrainer(tiny(method))
+    for _ in range(after):
+        first.train_task()
+    first.save(tmp_path)
+    resumed = SequentialTrainer(tiny(method))
+    resumed.restore(tmp_path)
+    assert resumed.tasks_seen == after
+    for one, other in zip(whole[after:], run(resumed), strict=True):
+        assert comparable(one) == comparable(other)
+        assert one.accuracy_row == other.accuracy_row
+    assert same(first_to_end(first)._state(), resumed._state())
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+@pytest.mark.parametrize("tasks", [1, 5, 12])
+def test_any_number_of_tasks_up_to_the_classes(method: str, tasks: int, tiny: MakeConfig) -> None:
+    config = tiny(method, {"data.tasks": tasks, "data.train_per_class": 4, "optim.epochs": 1})
+    assert len(run(SequentialTrainer(config))) == tasks
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tiny: MakeConfig, tmp_path: Path) -> None:
+    SequentialTrainer(tiny("inflora")).save(tmp_path)
+    other = SequentialTrainer(tiny("inflora", {"method.rank": 3}))
+    with pytest.raises(ValueError, match=r"method\.rank is 10 there and 3 here"):
+        other.restore(tmp_path)
+
+
+def test_a_task_beyond_the_last_is_refused(tiny: MakeConfig) -> None:
+    trainer = SequentialTrainer(tiny("sequential", {"data.tasks": 1}))
+    trainer.train_task()
+    with pytest.raises(RuntimeError, match="none left"):
+        trainer.train_task()
+
+
+def test_a_loss_that_explodes_is_an_error_and_not_a_result(tiny: MakeConfig) -> None:
+    trainer = SequentialTrainer(tiny("sequential", {"optim.optimizer": "sgd", "optim.lr": 1e30}))
+    with pytest.raises(FloatingPointError, match=r"optim\.lr"):
+        trainer.train_task()
+
+
+def test_checkpoints_never_hold_the_pretrained_backbone(tiny: MakeConfig, tmp_path: Path) -> None:
+    trainer = SequentialTrainer(tiny("inflora", {"method.rank": 2}))
+    trainer.train_task()
+    trainer.save(tmp_path)
+    state = torch.load(tmp_path / "trainer.pt", weights_only=True)
+    adapted: dict[str, Any] = state["model"]
+    assert set(adapted) == {"layer_00", "layer_01"}
+    assert set(adapted["layer_00"]["rows"]) == {"k", "v"}
+
+
+def test_directions_are_saved_without_the_weight_they_stand_beside(
+    tiny: MakeConfig, tmp_path: Path
+) -> None:
+    trainer = SequentialTrainer(tiny("sd_lora", {"method.rank": 2}))
+    trainer.train_task()
+    trainer.save(tmp_path)
+    layer = torch.load(tmp_path / "trainer.pt", weights_only=True)["model"]["layer_00"]
+    assert layer["rows"] == {}
+    assert set(layer["stacks"]) == {"q", "v"}
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_learns(method: str, tiny: MakeConfig) -> None:
+    """Within a task, well above guessing one of its three classes."""
+    config = tiny(
+        method,
+        {
+            "data.train_per_class": 16,
+            "optim.epochs": 20,
+            "optim.lr": 1e-4 if method == "sequential" else 2e-3,
+            "optim.head_lr": 0.01,
+        },
+    )
+    last = run(SequentialTrainer(config))[-1]
+    assert last.metrics["val/task_known_accuracy"] > 0.6
+
+
+def test_sequential_moves_the_whole_network_and_the_others_only_branches(
+    tiny: MakeConfig,
+) -> None:
+    moved = {}
+    for method in catalog.methods():
+        trainer = SequentialTrainer(tiny(method, {"data.tasks": 2}))
+        before = {name: value.clone() for name, value in trainer._model.state_dict().items()}
+        trainer.train_task()
+        after = trainer._model.state_dict()
+        moved[method] = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved["sequential"] == set(before)
+    assert moved["sd_lora"] == set()
+    assert all(name.endswith("qkv.base.weight") for name in moved["inflora"])
+    assert len(moved["inflora"]) == 2
+
+
+def test_head_learns_at_its_own_rate(tiny: MakeConfig) -> None:
+    """With a vanishing rate the head stays where its seed put it."""
+    heads = {}
+    for rate in (1e-12, 0.1):
+        trainer = SequentialTrainer(tiny("sequential", {"optim.head_lr": rate}))
+        trainer.train_task()
+        heads[rate] = trainer._method.state_dict()["heads"]["weights"][0]
+    assert float(heads[1e-12].std()) == pytest.approx(0.02, rel=0.5)
+    assert float((heads[0.1] - heads[1e-12]).abs().mean()) > 0.05
+
+
+def test_the_cosine_ends_at_zero_and_the_constant_does_not() -> None:
+    factors = {}
+    for schedule in ("cosine", "constant"):
+        config = OptimConfig(schedule=schedule)
+        factors[schedule] = [_schedule(config, 10)(step) for step in (0, 5, 10)]
+    assert factors["cosine"] == pytest.approx([1.0, 0.5, 0.0])
+    assert factors["constant"] == [1.0, 1.0, 1.0]
+
+
+def test_any_timm_vision_transformer_takes_the_images_of_the_data() -> None:
+    config = TrialConfig.from_params(
+        {
+            "method.name": "inflora",
+            "backbone.name": "vit_tiny_patch16_224",
+            "backbone.pretrained": False,
+            "data.image_size": 64,
+            "data.classes": 4,
+            "data.tasks": 2,
+            "data.train_per_class": 4,
+            "optim.epochs": 1,
+        }
+    )
+    trainer = SequentialTrainer(config)
+    assert len(trainer._model.layers) == 12
+    assert trainer.train_task().metrics["subspace/dim_free"] < 192
+
+
+def test_alpha_learns_at_its_own_rate(tiny: MakeConfig) -> None:
+    """With a vanishing rate the first magnitude stays at alpha_init times the pair's norm."""
+    slow = tiny("sd_lora", {"optim.alpha_lr": 1e-12, "data.tasks": 2})
+    fast = tiny("sd_lora", {"optim.alpha_lr": 0.1, "data.tasks": 2})
+    moved = {}
+    for name, config in (("slow", slow), ("fast", fast)):
+        trainer = SequentialTrainer(config)
+        first = trainer.train_task().metrics["alpha/task_01"]
+        moved[name] = abs(trainer.train_task().metrics["alpha/task_01"] - first)
+    assert moved["slow"] < 1e-6
+    assert moved["fast"] > 1e-3

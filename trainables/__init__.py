@@ -1,0 +1,1 @@
+"""Complete sequential trainers; nothing here but ray_trainable knows Ray, Optuna or MLflow."""

@@ -1,0 +1,1 @@
+"""Stock timm backbones, the embedded one, and how branches are put into them."""

@@ -1,0 +1,117 @@
+"""A small icon transformer: timm's VisionTransformer behind a convolutional patch embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from trainables import timm_compat  # noqa: F401  # isort: skip  (must come before timm)
+from timm.models.vision_transformer import VisionTransformer
+
+WEIGHTS_FILE = Path(__file__).with_name("compact_vit.safetensors")
+IMAGE_SIZE = 32
+WIDTH = 160
+DEPTH = 4
+HEADS = 5
+STRIDE = 8  # pixels per token side: 32 px make 4 × 4 tokens
+
+
+def create_compact_vit(pretrained: bool = True) -> nn.Module:
+    """Return the network in evaluation mode; it maps (n, 1, 32, 32) to features (n, 160).
+
+    Pixels are grey in [0, 1] with white (1) background, as read from a file and divided by 255:
+    the patch embedding inverts them itself. Features are the normed mean over the 16 tokens.
+    Attention is not fused, because the backward pass of the fused one is slow on a CPU.
+    """
+    model = VisionTransformer(
+        img_size=IMAGE_SIZE,
+        patch_size=STRIDE,
+        in_chans=1,
+        num_classes=0,
+        global_pool="avg",
+        class_token=False,
+        embed_dim=WIDTH,
+        depth=DEPTH,
+        num_heads=HEADS,
+        embed_layer=ConvPatchEmbed,
+    )
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    if pretrained:
+        if not WEIGHTS_FILE.is_file():
+            raise ValueError(f"the weights file must exist, but got {WEIGHTS_FILE=!s}.")
+        state = {name: value.float() for name, value in load_file(WEIGHTS_FILE).items()}
+        # The counters of batch norm are integers; they are not stored and mean nothing here.
+        initial = model.state_dict()
+        counters = {key: value for key, value in initial.items() if not value.is_floating_point()}
+        model.load_state_dict(state | counters, strict=True)
+    return cast(nn.Module, model.eval())
+
+
+class ConvPatchEmbed(nn.Module):
+    """Residual convolutional stem of stride 8, standing in for timm's patch embedding.
+
+    Maps (n, 1, 32, 32) to tokens (n, 16, embed_dim). The signature is the one that timm calls.
+    """
+
+    def __init__(
+        self,
+        img_size: int,
+        patch_size: int,
+        in_chans: int,
+        embed_dim: int,
+        bias: bool = True,
+        dynamic_img_pad: bool = False,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if patch_size != STRIDE or img_size % STRIDE or dynamic_img_pad:
+            raise ValueError(
+                f"patches must be {STRIDE} pixels wide and tile the image, "
+                f"but got {patch_size=}, {img_size=}, {dynamic_img_pad=}."
+            )
+        self.img_size = (img_size, img_size)
+        self.patch_size = (patch_size, patch_size)
+        self.grid_size = (img_size // STRIDE, img_size // STRIDE)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        self.stem = nn.Sequential(
+            *_downsample(in_chans, 32),
+            Residual(32),
+            *_downsample(32, 64),
+            Residual(64),
+            Residual(64),
+            *_downsample(64, 128),
+            Residual(128),
+            nn.Conv2d(128, embed_dim, 1, bias=bias),
+        ).to(device=device, dtype=dtype)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the tokens (n, 16, embed_dim) of `images` (n, 1, 32, 32) in [0, 1]."""
+        ink = (1.0 - images).contiguous(memory_format=torch.channels_last)
+        return cast(torch.Tensor, self.stem(ink)).flatten(2).transpose(1, 2)
+
+
+class Residual(nn.Module):
+    """Two 3 × 3 convolutions with batch norm around an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(channels)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return maps of the same shape."""
+        inner = torch.relu(self.first_norm(self.first(maps)))
+        return torch.relu(maps + self.second_norm(self.second(inner)))
+
+
+def _downsample(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU()

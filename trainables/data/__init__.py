@@ -1,0 +1,1 @@
+"""Data sets, task streams and batched augmentation."""

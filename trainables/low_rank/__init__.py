@@ -1,0 +1,1 @@
+"""Low-rank branches and the subspace memory, in torch only."""

@@ -1,0 +1,1 @@
+"""One method of continual learning a file: its config and its code."""
