@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -156,7 +156,9 @@ def summary_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
     headings = [one for one in (rows[0] if rows else {}) if one.partition(",")[0] in SUMMARY]
     for heading in headings:
         wraps = heading in ("cell", "best setting")
-        table.add_column(heading, justify="left" if wraps else "right", no_wrap=not wraps)
+        # Folded where a terminal is narrow: a setting that is cut short is of no use.
+        justify: Literal["left", "right"] = "left" if wraps else "right"
+        table.add_column(heading, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[heading]) for heading in headings))
     return table
