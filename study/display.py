@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.labels import cell_label
 from study.ledger import Record
 from study.planning import Plan
 
@@ -54,6 +55,8 @@ class Display:
         self._plan = plan
         self._console = console
         self._cells = {cell.id: _Cell(cell.tasks) for cell in plan.cells}
+        varying = [key for key, axis in plan.spec.grid.items() if len(axis) > 1]
+        self._labels = {cell.id: cell_label(cell.key, varying) for cell in plan.cells}
         self._trials: dict[str, _Trial] = {}
         self._start = time.monotonic()
         self._live = Live(
@@ -102,8 +105,8 @@ class Display:
             metric = self._plan.spec.metric if trial.role == "search" else "test/accuracy"
             reached = "" if trial.value is None else f" {metric} {trial.value:.3f}"
             self._console.print(
-                f"{_clock(time.monotonic() - self._start)} {trial.cell} {trial.role} "
-                f"{trial.status} at task {trial.task}/{tasks}{reached}{error}",
+                f"{_clock(time.monotonic() - self._start)} {self._labels[trial.cell]}: "
+                f"{trial.role} {trial.status} at task {trial.task}/{tasks}{reached}{error}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -120,7 +123,7 @@ class Display:
             table.add_column(heading.format(spec.metric), no_wrap=heading != "cell")
         for cell_id, cell in self._cells.items():
             table.add_row(
-                cell_id.replace(",", ", "),
+                self._labels[cell_id],
                 self._status(cell),
                 _tasks_seen(cell),
                 _number(self._best(cell.of("search"), cell.tasks)),

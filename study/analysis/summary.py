@@ -9,9 +9,9 @@ from study import ledger
 from study.analysis import records, scaling
 from study.analysis.records import CellRecord, StudyRecords, TrialRecord
 from study.analysis.scaling import Comparison, Exhaustion, Interval
+from study.labels import METHOD, cell_label, value_text
 from trainables import catalog
 
-METHOD, TASKS = "method.name", "data.tasks"
 DASH, MINUS, NO_BREAK = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -112,26 +112,7 @@ def with_interval(found: Interval) -> str:
 
 def setting_text(setting: Mapping[str, Any], between: str = ", ") -> str:
     """A setting in words: keys as everywhere, numbers to three digits."""
-    return between.join(f"{key}={_value_text(value)}" for key, value in setting.items()) or DASH
-
-
-def cell_label(key: Mapping[str, Any], varying: Iterable[str]) -> str:
-    """A cell's key for people: the method, the number of tasks, and every other key that varies."""
-    kept = set(varying) | {METHOD, TASKS}
-    tails = Counter(one.rpartition(".")[2] for one in key)
-    parts = [str(key[METHOD])] if METHOD in key else []
-    if TASKS in key:
-        parts.append(f"{key[TASKS]} task" + ("" if key[TASKS] == 1 else "s"))
-    for one, value in key.items():
-        if one not in kept or one in (METHOD, TASKS):
-            continue
-        tail = one.rpartition(".")[2]
-        if tail == "name":
-            parts.append(_value_text(value))
-        else:
-            word = tail.replace("_", " ") if tails[tail] == 1 else one
-            parts.append(f"{word} {_value_text(value)}")
-    return ", ".join(parts) or "all"
+    return between.join(f"{key}={value_text(value)}" for key, value in setting.items()) or DASH
 
 
 def _summarise(study: StudyRecords, cell: CellRecord, varying: set[str]) -> CellSummary:
@@ -183,10 +164,6 @@ def _varying_keys(cells: Sequence[CellRecord]) -> set[str]:
     """Keys whose value is not the same in all cells."""
     keys = dict.fromkeys(key for cell in cells for key in cell.key)
     return {key for key in keys if len({str(cell.key.get(key)) for cell in cells}) > 1}
-
-
-def _value_text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _objective_text(one: CellSummary) -> str:

@@ -210,7 +210,7 @@ def test_a_study_ends_with_table_report_and_commands(
     assert run.main([str(study_file), "--output", str(output)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "method.name=inflora,data.tasks=2 confirm completed at task 2/2 test/accuracy 0.5" in out
+    assert "inflora, 2 tasks: confirm completed at task 2/2 test/accuracy 0.5" in out
     assert "guessing reaches 12.5%" in out and "50.0" in out
     assert f"Report: {output / 'report' / 'report.html'}" in out
     assert "Warning: the server is away. Everything is in" in out

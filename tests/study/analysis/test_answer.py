@@ -2,7 +2,8 @@ import pytest
 
 from study.analysis import answer
 from study.analysis.records import from_records
-from study.analysis.summary import cell_label, compare_methods, percent, summarise, summary_rows
+from study.analysis.summary import compare_methods, percent, summarise, summary_rows
+from study.labels import cell_label
 from study.ledger import Record
 from tests.study.analysis import ledgers
 from tests.study.analysis.ledgers import made_up_study
