@@ -116,7 +116,10 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How each task is trained; `alpha_lr` and `head_lr` follow `lr` where they are None."""
+    """How each task is trained; `alpha_lr` and `head_lr` follow `lr` where they are None.
+
+    `alpha_lr` is for methods with magnitudes (SD-LoRA), `momentum` for the optimizer "sgd".
+    """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 5e-4
