@@ -5,7 +5,6 @@ from pathlib import Path
 
 from study.planning import make_plan
 from study.spec import StudySpec
-from trainables import catalog
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -20,11 +19,6 @@ def test_the_study_file_in_the_readme_is_valid(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     plan = make_plan(StudySpec.load(path))
     assert len(plan.cells) == 6
-
-
-def test_every_name_of_the_catalog_is_in_the_readme() -> None:
-    for name in (*catalog.methods(), *catalog.DATASETS, *catalog.BACKBONES):
-        assert f"`{name}`" in README
 
 
 def test_the_trainer_snippet_runs() -> None:
