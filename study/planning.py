@@ -77,7 +77,7 @@ class Plan:
     @property
     def search_trials(self) -> int:
         """Number of search trials, over all cells, at most."""
-        return len(self.cells) * self.spec.trials
+        return sum(self.spec.trials for cell in self.cells if cell.space)
 
     @property
     def confirmation_trials(self) -> int:
@@ -119,7 +119,7 @@ def _check_methods(spec: StudySpec) -> None:
     methods = spec.grid.get("method.name", (spec.fixed.get("method.name"),))
     for method in methods:
         catalog.method_config(str(method)) if method is not None else _no_method()
-    extra = [] if spec.search == "all" else sorted(set(spec.search) - set(methods))
+    extra = [] if isinstance(spec.search, str) else sorted(set(spec.search) - set(methods))
     if extra:
         raise ValueError(
             f"search must name methods of this study ({sorted(methods)}), but names {extra[0]!r}."

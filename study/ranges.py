@@ -29,6 +29,8 @@ def resolve(
     Raises:
         ValueError: if a key, a range or the search space is unknown or does not fit.
     """
+    if search == "none":
+        return {}
     chosen = "all" if search == "all" else _of_method(search, method)
     if chosen == "all":
         return {k: v for k, v in search_spaces.space(method).items() if k not in taken}
@@ -41,10 +43,10 @@ def resolve(
         where = f"search {method} {key}"
         if key not in known:
             raise ValueError(f"{where}: unknown key {key!r}; known keys are {sorted(known)}.")
-        if key in RESERVED or key.partition(".")[0] in ("data", "backbone"):
+        if key in (*RESERVED, "preset", "recipe") or key.split(".")[0] in ("data", "backbone"):
             raise ValueError(
-                f"{where} must not be searched: trials of a cell are compared, so they share data "
-                f"and backbone; put it in grid or fixed."
+                f"{where} must not be searched: trials of a cell are compared, so they share "
+                f"data, backbone, preset and recipe; put it in grid or fixed."
             )
         if key in taken:
             raise ValueError(f"{where} must not be in grid or fixed as well.")

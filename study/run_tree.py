@@ -154,9 +154,12 @@ class RunTree:
         run = self._run(record["cell"])
         # Tags, since a study that is extended can find another winner and a param cannot change.
         best = {f"best/{key}": value for key, value in record["searched"].items()}
-        self._store.write_tags(run, {**best, "best trial": self._names[record["trial"]]})
-        value = finite({f"best/{record['objective']}": record["value"]})
-        self._store.write_metrics(run, value, 0, record)
+        self._store.write_tags(
+            run, {**best, "best trial": self._names.get(record["trial"], "none")}
+        )
+        if record["value"] is not None:
+            value = finite({f"best/{record['objective']}": record["value"]})
+            self._store.write_metrics(run, value, 0, record)
 
     def _failed_cell(self, record: Record) -> None:
         """A cell whose search found no winner: it closes as completed, but says why it is empty."""

@@ -22,10 +22,13 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Winner:
-    """The best search trial of a cell, and its objective after the last task."""
+    """The best search trial of a cell, and its objective after the last task.
+
+    `value` is None where there was nothing to search: the trial was not run then.
+    """
 
     trial: PlannedTrial
-    value: float
+    value: float | None
 
 
 class CellSearch:
@@ -55,7 +58,7 @@ class CellSearch:
     @property
     def exhausted(self) -> bool:
         """Whether no further search trial will be handed out."""
-        return self._explored or self.launched >= self._spec.trials
+        return not self.cell.space or self._explored or self.launched >= self._spec.trials
 
     @property
     def over(self) -> bool:
@@ -65,6 +68,8 @@ class CellSearch:
     @property
     def winner(self) -> Winner | None:
         """The best of the trials that saw all tasks; None where there is none."""
+        if not self.cell.space:
+            return Winner(self.cell.trial("search", {}, self._spec.seeds[0]), None)
         if not self._values:
             return None
         best = max(self._values, key=lambda trial: self._spec.sign * self._values[trial])

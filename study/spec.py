@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from study import overrides as overriding
-from study import rules, yaml_text
+from study import published, rules, yaml_text
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("asha", "none")
@@ -85,11 +85,13 @@ class StudySpec:
 
     `grid` maps flat keys to the values that span the cells; `fixed` maps flat keys to the value
     all cells share. `search` is "all" (every key of the search space of the cell's method that
-    `grid` and `fixed` leave open) or maps each method to "all", to a list of keys, or to
+    `grid` and `fixed` leave open), "none" (settings as they are: a cell with nothing to search is
+    confirmed at once) or maps each method to "all", to a list of keys, or to
     {key: null for the method's own range, {low, high, log, step}, or {choices}}.
     `objective` maps one metric to max or min; it is compared at the last task. In a study file the
     metric's name alone means min for val/forgetting, memory/* and time/*_seconds, max for others.
-    `trials` is the number of search trials a cell.
+    `trials` is the number of search trials a cell. `seeds` in a study file may be "published":
+    those of the recipe that all cells select.
     """
 
     name: str
@@ -184,7 +186,9 @@ class StudySpec:
                     f"{key} key", fields, [f.name for f in dataclasses.fields(section)]
                 )
                 values[key] = section(**fields)
-        if "seeds" in plain:
+        if plain.get("seeds") == "published":
+            values["seeds"] = published.seeds(values["grid"], plain.get("fixed", {}))
+        elif "seeds" in plain:
             values["seeds"] = tuple(rules.listing("seeds", plain["seeds"]))
         if isinstance(plain.get("objective"), str):
             values["objective"] = {plain["objective"]: _mode(plain["objective"])}
@@ -219,12 +223,14 @@ def _check_keys(grid: Mapping[str, Sequence[Any]], fixed: Any) -> None:
 
 
 def _check_search(search: Any) -> None:
-    """Refuses anything but "all" or a mapping of methods to keys; ranges are checked later."""
-    if search == "all":
+    """Refuses anything but "all", "none" or a mapping of methods; ranges are checked later."""
+    if search in ("all", "none"):
         return
     named = isinstance(search, Mapping) and all(isinstance(one, str) for one in search)
     if not named or not search:
-        raise ValueError(f"search must be 'all' or map each method to keys, but got {search!r}.")
+        raise ValueError(
+            f"search must be 'all', 'none' or map each method to keys, but got {search!r}."
+        )
     for method, keys in search.items():
         if keys != "all" and not isinstance(keys, Mapping | list | tuple):
             raise ValueError(

@@ -1,18 +1,15 @@
 """What exists by name: data sets, backbones and methods, without importing torch.
 
 A study file is checked against this in about a second. Methods are found by their files and
-their config classes are read from the source, so that adding a method registers nothing here.
+their declarations are read from the source, so that adding a method registers nothing here.
 """
 
-import ast
 import dataclasses
-import difflib
-import typing
-from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 
-METHODS_FOLDER = Path(__file__).parent / "methods"
+from trainables.method_files import method_config, method_file, methods
+
+__all__ = ["backbone", "dataset", "method_config", "method_file", "methods"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +27,33 @@ class DatasetInfo:
 
 
 @dataclasses.dataclass(frozen=True)
-class BackboneInfo:
-    """A backbone: width of its tokens, patch size (pixels), whether pretrained weights exist.
+class LayerInfo:
+    """A layer that can take branches: its path in the network, its kind, width of its inputs.
 
-    `image_size` is the only one it takes, in pixels; None where it is built for the data's.
+    `kind` is "qkv" (a linear layer with the outputs q, k, v side by side), "linear" or "conv"
+    (1×1, one group: a linear map over channels). A layer that is not `called` has its weight read
+    by the network directly, so that a branch would be passed by.
     """
 
-    width: int
+    path: str
+    kind: str
+    inputs: int
+    called: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneInfo:
+    """A backbone: its layers in order, patch size (pixels), whether pretrained weights exist.
+
+    `image_size` is the only one it takes, in pixels; None where it is built for the data's.
+    `pixel_statistics` says whether mean and deviation of its pretraining's pixels are known.
+    """
+
+    layers: tuple[LayerInfo, ...]
     patch_size: int
     image_size: int | None
     pretrained: bool
+    pixel_statistics: bool = False
 
 
 DATASETS = MappingProxyType(
@@ -48,10 +62,58 @@ DATASETS = MappingProxyType(
         "gaussian": DatasetInfo(64, (8, 32), 1, 20),
     }
 )
+
+
+def _linear(path: str, inputs: int) -> LayerInfo:
+    return LayerInfo(path, "linear", inputs)
+
+
+def _block(path: str, width: int) -> tuple[LayerInfo, ...]:
+    """The linear layers of a transformer block of timm."""
+    return (
+        LayerInfo(f"{path}.attn.qkv", "qkv", width),
+        _linear(f"{path}.attn.proj", width),
+        _linear(f"{path}.mlp.fc1", width),
+        _linear(f"{path}.mlp.fc2", 4 * width),
+    )
+
+
+def _blocks(path: str, count: int, width: int) -> tuple[LayerInfo, ...]:
+    return tuple(one for index in range(count) for one in _block(f"{path}.{index}", width))
+
+
 BACKBONES = MappingProxyType(
     {
-        "compact_vit": BackboneInfo(width=160, patch_size=8, image_size=32, pretrained=True),
-        "test_vit": BackboneInfo(width=16, patch_size=4, image_size=8, pretrained=False),
+        "compact_vit": BackboneInfo(
+            (LayerInfo("patch_embed.stem.13", "conv", 128), *_blocks("blocks", 4, 160)),
+            patch_size=8,
+            image_size=32,
+            pretrained=True,
+        ),
+        "test_vit": BackboneInfo(_blocks("blocks", 2, 16), 4, image_size=8, pretrained=False),
+        "test_swin": BackboneInfo(
+            (
+                *_blocks("layers.0.blocks", 1, 16),
+                _linear("layers.1.downsample.reduction", 64),
+                *_blocks("layers.1.blocks", 2, 32),
+            ),
+            patch_size=2,
+            image_size=8,
+            pretrained=False,
+        ),
+        "test_convnext": BackboneInfo(
+            (
+                LayerInfo("stem.0", "conv", 1),
+                *(
+                    _linear(f"stages.{stage}.blocks.0.mlp.{layer}", factor * width)
+                    for stage, width in enumerate((16, 16, 32, 32))
+                    for layer, factor in (("fc1", 1), ("fc2", 4))
+                ),
+            ),
+            patch_size=1,
+            image_size=8,
+            pretrained=False,
+        ),
     }
 )
 
@@ -67,57 +129,16 @@ def dataset(name: str) -> DatasetInfo:
     return DATASETS[name]
 
 
-def backbone(name: str) -> BackboneInfo:
+def backbone(name: str, image_size: int, channels: int) -> BackboneInfo:
     """Looks a backbone up: an embedded one at once, any other through timm (seconds).
 
     Raises:
-        ValueError: if neither this project nor timm has it.
+        ValueError: if neither this project nor timm has it, or timm's does not take images of
+            `channels` × `image_size` × `image_size` pixels.
     """
     if name in BACKBONES:
         return BACKBONES[name]
     # Only here, since timm takes seconds to import and most studies use what is embedded.
     from trainables.backbones.timm_lookup import describe
 
-    return describe(name, tuple(BACKBONES))
-
-
-def methods() -> tuple[str, ...]:
-    """Names of all methods, sorted."""
-    return tuple(sorted(path.stem for path in METHODS_FOLDER.glob("[a-z]*.py")))
-
-
-@cache
-def method_config(name: str) -> type:
-    """The config dataclass of a method, compiled from its source without importing torch.
-
-    The class ``…Config`` in ``methods/<name>.py`` may use builtins, dataclasses and typing.
-
-    Raises:
-        ValueError: if there is no such method.
-    """
-    if name not in methods():
-        close = difflib.get_close_matches(name, methods(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"method.name must be one of {list(methods())}, but got {name!r}.{hint}")
-    source = (METHODS_FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    classes = [
-        node
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Config")
-    ]
-    if len(classes) != 1:
-        raise ValueError(
-            f"a method file must define exactly one class named '…Config', "
-            f"but methods/{name}.py defines {len(classes)}."
-        )
-    namespace: dict[str, typing.Any] = {
-        "__name__": f"trainables.methods.{name}",
-        "dataclass": dataclasses.dataclass,
-        "field": dataclasses.field,
-        "Literal": typing.Literal,
-    }
-    exec(compile(ast.Module(list(classes), []), f"methods/{name}.py", "exec"), namespace)
-    config_class = namespace[classes[0].name]
-    if not isinstance(config_class, type):
-        raise TypeError(f"{classes[0].name} must be a class.")
-    return config_class
+    return describe(name, tuple(BACKBONES), image_size, channels)

@@ -1,16 +1,26 @@
-"""TrialConfig: all that a trial depends on, as frozen dataclasses and as flat dotted keys."""
+"""TrialConfig: all that a trial depends on, as one frozen dataclass and as flat dotted keys."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from types import MappingProxyType
+from typing import Any, Protocol, Self, TypeAlias
 
-from trainables import catalog
+from trainables import catalog, presets
+from trainables.backbones import selection
+from trainables.config_groups import BackboneConfig, DataConfig, OptimConfig
+from trainables.conversion import convert
 
-Scalar: TypeAlias = str | int | float | bool | tuple[str, ...] | None
+__all__ = ["BackboneConfig", "DataConfig", "OptimConfig", "Params", "TrialConfig", "known_keys"]
+
+Scalar: TypeAlias = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None
 Params: TypeAlias = dict[str, Scalar]
+MOST_PIXELS = 2048
+# Keys that belong to no group, with their types.
+TOP_LEVEL: Mapping[str, Any] = MappingProxyType(
+    {"seed": int, "preset": str | None, "recipe": str | None, "diagnostics": bool}
+)
 
 
 class MethodConfig(Protocol):
@@ -27,133 +37,13 @@ class MethodConfig(Protocol):
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which images, in which tasks.
-
-    `classes` keeps a fixed random subset of the data set's classes (None: all);
-    `train_per_class` and `test_per_class` cap the images of a class (None: no cap).
-    `evaluation` decides what is held out: "validation" cuts `validation_share` of each
-    class from the training images and uses no test image, "test" trains on all training images.
-    `class_order` is shuffled with the trial's seed or the data set's own ("natural").
-    """
-
-    name: str = "icons"
-    tasks: int = 10
-    classes: int | None = None
-    image_size: int = 32
-    split: str = "random"
-    class_order: Literal["shuffled", "natural"] = "shuffled"
-    evaluation: Literal["validation", "test"] = "validation"
-    validation_share: float = 0.2
-    train_per_class: int | None = None
-    test_per_class: int | None = None
-    augmentation: Literal["affine", "none"] = "affine"
-
-    def __post_init__(self) -> None:
-        info = catalog.dataset(self.name)
-        classes = info.classes if self.classes is None else self.classes
-        if not 1 <= classes <= info.classes:
-            raise ValueError(
-                f"data.classes must be in [1, {info.classes}] for {self.name}, but got {classes}."
-            )
-        if not 1 <= self.tasks <= classes:
-            raise ValueError(
-                f"data.tasks must be in [1, {classes}] (the number of classes of {self.name} "
-                f"in use), but got {self.tasks}."
-            )
-        if self.image_size not in info.image_sizes:
-            raise ValueError(
-                f"data.image_size must be one of {list(info.image_sizes)} for {self.name}, "
-                f"but got {self.image_size}."
-            )
-        if self.split not in info.splits:
-            raise ValueError(
-                f"data.split must be one of {list(info.splits)} for {self.name}, "
-                f"but got {self.split!r}."
-            )
-        if not 0 < self.validation_share < 1:
-            raise ValueError(
-                f"data.validation_share must be in (0, 1), but got {self.validation_share}."
-            )
-        for key in ("train_per_class", "test_per_class"):
-            cap = getattr(self, key)
-            least = 2 if key == "train_per_class" else 1
-            if cap is not None and cap < least:
-                raise ValueError(f"data.{key} must be at least {least} or null, but got {cap}.")
-        fewest = min(info.fewest_images, self.train_per_class or info.fewest_images)
-        if fewest - validation_images(fewest, self.validation_share) < 1:
-            raise ValueError(
-                f"data.validation_share {self.validation_share} leaves no training image of the "
-                f"smallest class of {self.name}, which has {fewest}."
-            )
-
-    @property
-    def classes_in_use(self) -> int:
-        """Number of classes over all tasks."""
-        return catalog.dataset(self.name).classes if self.classes is None else self.classes
-
-
-def validation_images(images: int, share: float) -> int:
-    """How many of a class's training images are held out for validation: at least one."""
-    return max(1, round(share * images))
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """The pretrained network; `adapt` names slices of the fused qkv (None: the method's own)."""
-
-    name: str = "compact_vit"
-    pretrained: bool = True
-    adapt: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.adapt is not None and (not self.adapt or set(self.adapt) - {"q", "k", "v"}):
-            raise ValueError(
-                f"backbone.adapt must be a non-empty list of 'q', 'k', 'v' or null, "
-                f"but got {list(self.adapt)}."
-            )
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """How each task is trained; `alpha_lr` and `head_lr` follow `lr` where they are None.
-
-    `alpha_lr` is for methods with magnitudes (SD-LoRA), `momentum` for the optimizer "sgd".
-    """
-
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = 5e-4
-    alpha_lr: float | None = None
-    head_lr: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    epochs: int = 5
-    batch_size: int = 64
-    schedule: Literal["cosine", "constant"] = "cosine"
-
-    def __post_init__(self) -> None:
-        for key in ("lr", "alpha_lr", "head_lr"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"optim.{key} must be a finite number above 0, but got {value}.")
-        for key in ("epochs", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"optim.{key} must be at least 1, but got {getattr(self, key)}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"optim.momentum must be in [0, 1), but got {self.momentum}.")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(
-                f"optim.weight_decay must be a finite number of at least 0, "
-                f"but got {self.weight_decay}."
-            )
-
-
-@dataclass(frozen=True)
 class TrialConfig:
     """One training run over a whole task sequence.
 
-    `method` is the config dataclass of the method named by `method.name`. The flat form
-    (`to_params`) is the only one that crosses a process.
+    `method` is the config dataclass of the method named by `method.name`. `preset` and `recipe`
+    fill in what is not given (see `presets.expand`). `diagnostics` measures interference with
+    old tasks, which for methods without a subspace memory takes a pass of its own over a task's
+    images. The flat form (`to_params`) is the only one that crosses a process.
     """
 
     method: MethodConfig
@@ -161,27 +51,53 @@ class TrialConfig:
     backbone: BackboneConfig = dataclasses.field(default_factory=BackboneConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     seed: int = 0
+    preset: str | None = None
+    recipe: str | None = None
+    diagnostics: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in [0, 2**31), but got {self.seed}.")
-        network = catalog.backbone(self.backbone.name)
-        if network.image_size not in (None, self.data.image_size):
+        channels = catalog.dataset(self.data.name).channels
+        key = "data.image_size" if self.backbone.image_size is None else "backbone.image_size"
+        size = self.input_size
+        if not 1 <= size <= MOST_PIXELS:
+            raise ValueError(f"{key} must be in [1, {MOST_PIXELS}], but got {size}.")
+        network = catalog.backbone(self.backbone.name, size, channels)
+        if network.image_size not in (None, size):
             raise ValueError(
-                f"data.image_size must be {network.image_size} for backbone.name "
-                f"{self.backbone.name}, but got {self.data.image_size}."
+                f"{key} must be {network.image_size} for backbone.name "
+                f"{self.backbone.name}, but got {size}."
             )
-        if self.data.image_size % network.patch_size:
+        if size % network.patch_size:
             raise ValueError(
-                f"data.image_size must be a multiple of the patch size {network.patch_size} of "
-                f"backbone.name {self.backbone.name}, but got {self.data.image_size}."
+                f"{key} must be a multiple of the patch size {network.patch_size} of "
+                f"backbone.name {self.backbone.name}, but got {size}."
             )
-        if self.backbone.pretrained and not network.pretrained:
+        local = self.backbone.checkpoint is not None
+        if self.backbone.pretrained and not local and not network.pretrained:
             raise ValueError(
                 f"backbone.pretrained must be false for backbone.name {self.backbone.name}: "
                 f"no pretrained weights exist."
             )
-        self.method.check(network.width)
+        if self.backbone.normalise == "pretrained" and not network.pixel_statistics:
+            raise ValueError(
+                f"backbone.normalise must be 'none' for backbone.name {self.backbone.name}: "
+                f"no mean and deviation of its pretraining are known."
+            )
+        chosen = selection.select(network.layers, self.backbone.layers, self.backbone.blocks)
+        if self.backbone.adapt and not any(one.kind == "qkv" for one in chosen.values()):
+            raise ValueError(
+                f"backbone.adapt must be null where no fused qkv is adapted (it names slices of "
+                f"one), but got {list(self.backbone.adapt)} for {self.backbone.name}."
+            )
+        self.method.check(min(layer.inputs for layer in chosen.values()))
+
+    @property
+    def input_size(self) -> int:
+        """Size of the images that the network sees, in pixels."""
+        own = self.backbone.image_size
+        return self.data.image_size if own is None else own
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
@@ -200,7 +116,10 @@ class TrialConfig:
             raise ValueError(
                 f"unknown key {unknown[0]!r} for method {name}; known keys are {sorted(known)}."
             )
-        values = {key: _convert(key, value, known[key]) for key, value in params.items()}
+        values = {key: convert(key, value, known[key]) for key, value in params.items()}
+        data = values.get("data.name", DataConfig.name)
+        filled = presets.expand(values, values.get("data.tasks", DataConfig.tasks), data)
+        values = {key: convert(key, value, known[key]) for key, value in filled.items()}
         groups: dict[str, dict[str, Any]] = {"data": {}, "backbone": {}, "method": {}, "optim": {}}
         for key, value in values.items():
             group, _, field = key.partition(".")
@@ -211,12 +130,12 @@ class TrialConfig:
             data=DataConfig(**groups["data"]),
             backbone=BackboneConfig(**groups["backbone"]),
             optim=OptimConfig(**groups["optim"]),
-            seed=values.get("seed", 0),
+            **{key: value for key, value in values.items() if key in TOP_LEVEL},
         )
 
     def to_params(self) -> Params:
         """The flat dotted form, every field present; `from_params` gives an equal config back."""
-        flat: Params = {"seed": self.seed}
+        flat: Params = {key: getattr(self, key) for key in TOP_LEVEL}
         for group in ("data", "backbone", "method", "optim"):
             config = getattr(self, group)
             for field in dataclasses.fields(config):
@@ -230,7 +149,7 @@ def known_keys(method: str) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such method.
     """
-    keys: dict[str, Any] = {"seed": int}
+    keys: dict[str, Any] = dict(TOP_LEVEL)
     groups = {
         "data": DataConfig,
         "backbone": BackboneConfig,
@@ -243,25 +162,11 @@ def known_keys(method: str) -> dict[str, Any]:
     return keys
 
 
-def _convert(key: str, value: Any, kind: Any) -> Any:
-    """Returns `value` as `kind`; numbers may be written as whole ones, tuples as lists."""
-    origin = typing.get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
-        origin = typing.get_origin(kind)
-    if origin is Literal:
-        allowed = typing.get_args(kind)
-        if value not in allowed:
-            raise ValueError(f"{key} must be one of {list(allowed)}, but got {value!r}.")
-        return value
-    if origin is tuple:
-        if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-            return tuple(value)
-        raise ValueError(f"{key} must be a list of strings, but got {value!r}.")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{key} must be of type {kind.__name__}, but got {value!r}.")
-    return value
+def published_seeds(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seeds of the published recipe that flat `params` select.
+
+    Raises:
+        ValueError: if they select none.
+    """
+    tasks = params.get("data.tasks", DataConfig.tasks)
+    return presets.published_seeds(params, tasks, params.get("data.name", DataConfig.name))

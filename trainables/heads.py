@@ -1,5 +1,6 @@
 """One linear head a task, read together at test time."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -13,14 +14,30 @@ class TaskHeads:
     """Linear heads, concatenated for scores over all classes seen.
 
     Training only the newest with a loss over its own logits is both papers' classifier: InfLoRA's
-    head per task, and SD-LoRA's growing layer, whose older rows get no gradient.
+    head per task, and SD-LoRA's growing layer, whose older rows get no gradient. `normalise`
+    puts a layer normalisation without weights before them.
     """
 
-    def __init__(self, width: int, device: torch.device, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        width: int,
+        device: torch.device,
+        generator: torch.Generator,
+        normalise: bool = False,
+    ) -> None:
         self._width = width
         self._device = device
         self._generator = generator
+        self._normalise = normalise
         self._heads: list[nn.Linear] = []
+
+    @property
+    def tasks(self) -> list[range]:
+        """The classes of each task, in head order."""
+        ends = list(itertools.accumulate(head.out_features for head in self._heads))
+        return [
+            range(end - head.out_features, end) for head, end in zip(self._heads, ends, strict=True)
+        ]
 
     def add(self, classes: int) -> list[nn.Parameter]:
         """Opens a head for a new task and returns its parameters; older heads are frozen."""
@@ -33,11 +50,29 @@ class TaskHeads:
         self._heads.append(head.to(self._device))
         return list(self._heads[-1].parameters())
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Weights and biases of the heads of all tasks."""
+        return [one for head in self._heads for one in head.parameters()]
+
     def logits(self, features: Tensor) -> Tensor:
         """Scores (n, classes seen) of features (n, width)."""
+        return functional.linear(self.prepared(features), *self.joined())
+
+    def prepared(self, features: Tensor) -> Tensor:
+        """Features (n, width) as the linear layers read them."""
+        return functional.layer_norm(features, (self._width,)) if self._normalise else features
+
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Weight (classes seen, width) and bias (classes seen,) of all heads together."""
         weight = torch.cat([head.weight for head in self._heads])
-        bias = torch.cat([head.bias for head in self._heads])
-        return functional.linear(features, weight, bias)
+        return weight, torch.cat([head.bias for head in self._heads])
+
+    @torch.no_grad()
+    def overwrite(self, weight: Tensor, bias: Tensor) -> None:
+        """Takes over what `joined` gave, trained further."""
+        for head, classes in zip(self._heads, self.tasks, strict=True):
+            head.weight.copy_(weight[classes.start : classes.stop])
+            head.bias.copy_(bias[classes.start : classes.stop])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and biases by task."""

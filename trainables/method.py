@@ -2,12 +2,14 @@
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from types import ModuleType
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from trainables.backbones.adapted import AdaptedBackbone
+from trainables.catalog import method_file
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
 
@@ -25,10 +27,11 @@ class Method(Protocol):
 
     Its file also names ADAPTS, the slices of the fused qkv that take branches unless the config
     says others, and `create(config, context)`. `trains_backbone` says that checkpoints must hold
-    the whole network.
+    the whole network; `rehearses` that it trains on the images of all tasks seen so far.
     """
 
     trains_backbone: bool
+    rehearses: bool
 
     def begin_task(
         self, model: AdaptedBackbone, task: Task, train: TaskImages
@@ -57,25 +60,39 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Rehearsing(Protocol):
+    """What a method that `rehearses` says besides: how long an epoch is."""
+
+    def epoch_images(self, new: int, seen: int) -> int:
+        """Images an epoch draws from the `seen` ones, of which `new` are the task's own."""
+        ...
+
+
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method is built with beside its config."""
+    """What a method is built with beside its config; `diagnostics` says whether to measure."""
 
     model: AdaptedBackbone
     tasks: int
     device: torch.device
     generator: torch.Generator
+    diagnostics: bool = True
 
 
 def create_method(config: Any, context: MethodContext) -> Method:
     """Builds the method that `config` is of: `create` of the file named by `config.name`."""
-    module = importlib.import_module(f"trainables.methods.{config.name}")
+    module = _module(config)
     method: Method = module.create(config, context)
     return method
 
 
 def adapted_slices(config: Any) -> tuple[str, ...]:
     """Slices of the fused qkv that the method of `config` puts branches on by itself."""
-    module = importlib.import_module(f"trainables.methods.{config.name}")
-    slices: tuple[str, ...] = module.ADAPTS
+    slices: tuple[str, ...] = _module(config).ADAPTS
     return slices
+
+
+def _module(config: Any) -> ModuleType:
+    """The file of the method of `config`, or of the one it is a variant of."""
+    return importlib.import_module(f"trainables.methods.{method_file(config.name).base}")

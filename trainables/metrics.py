@@ -80,6 +80,12 @@ def _share(hits: Tensor) -> float:
     return float(hits.double().mean()) if hits.numel() else float("nan")
 
 
+def counted(name: str, flags: Mapping[str, bool]) -> dict[str, float]:
+    """`name` as the number of layers with a flag and `name`/layer_XX as 0 or 1."""
+    each = {f"{name}/{layer}": float(flag) for layer, flag in flags.items()}
+    return {name: sum(each.values())} | each
+
+
 def by_layer(name: str, values: Mapping[str, float]) -> dict[str, float]:
     """`name` as the mean over layers and `name`/layer_XX for each; nothing for no layers."""
     if not values:

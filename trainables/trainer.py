@@ -2,23 +2,28 @@
 
 import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from trainables import metrics
+from trainables import metrics, usage
 from trainables.backbones.adapted import build_backbone
-from trainables.config import OptimConfig, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
 from trainables.data.stream import ImageSet, Task, class_incremental
-from trainables.method import MethodContext, ParamGroup, adapted_slices, create_method
+from trainables.method import (
+    MethodContext,
+    ParamGroup,
+    Rehearsing,
+    adapted_slices,
+    create_method,
+)
+from trainables.optimisation import create_optimizer, create_schedule
 
 CHECKPOINT_NAME = "trainer.pt"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,16 @@ class SequentialTrainer:
         self._device = torch.device(device)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._stream = class_incremental(config.data, config.seed)
-        # In task order, so that the images of all tasks seen are the first ones.
-        self._held_out = self._on_device(
-            ImageSet(
-                torch.cat([task.held_out.images for task in self._stream]),
-                torch.cat([task.held_out.labels for task in self._stream]),
-            )
-        )
+        self._held_out = self._joined([task.held_out for task in self._stream])
         adapt = config.backbone.adapt or adapted_slices(config.method)
         self._model = build_backbone(config, adapt).to(self._device)
-        context = MethodContext(self._model, len(self._stream), self._device, self._generator)
+        context = MethodContext(
+            self._model, len(self._stream), self._device, self._generator, config.diagnostics
+        )
         self._method = create_method(config.method, context)
+        self._rehearsed = (
+            self._joined([task.train for task in self._stream]) if self._method.rehearses else None
+        )
         self._matrix: list[tuple[float, ...]] = []
         self._accuracies: list[float] = []
 
@@ -80,24 +84,17 @@ class SequentialTrainer:
         if self.done:
             raise RuntimeError(f"all {len(self._stream)} tasks are trained: there is none left.")
         task = self._stream[self.tasks_seen]
-        train = TaskImages(
-            data=self._on_device(task.train),
-            batch_size=self.config.optim.batch_size,
-            augmentation=self.config.data.augmentation,
-            generator=self._generator,
+        train = self._batches(
+            ImageSet(task.train.images.to(self._device), task.train.labels.to(self._device))
         )
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-        clock = _Clock(self._device)
+        clock = usage.Clock(self._device)
         groups, recorded = self._method.begin_task(self._model, task, train)
         clock.lap("design")
-        loss = self._train(groups, task, train)
+        trained_on = self._to_train_on(train)
+        loss = self._train(groups, task, trained_on)
         train_seconds = clock.lap("train")
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss must be finite, but it is {loss} at task {task.index + 1}; "
-                f"a smaller optim.lr may help."
-            )
         recorded |= self._method.end_task(self._model, task, train)
         clock.lap("absorb")
         evaluation = self._evaluate()
@@ -107,15 +104,11 @@ class SequentialTrainer:
         recorded |= metrics.summarise(
             self._matrix, self._accuracies, evaluation, self._stream.split
         )
-        images = len(train.data) * self.config.optim.epochs
-        recorded |= (
-            clock.seconds
-            | self._memory()
-            | {
-                "train/loss": loss,
-                "time/images_per_second": images / max(train_seconds, 1e-9),
-            }
-        )
+        recorded |= clock.seconds | usage.memory(self._state(), self._device)
+        images = 0 if loss is None else len(trained_on) * self.config.optim.epochs
+        recorded["time/images_per_second"] = images / max(train_seconds, 1e-9)
+        if loss is not None:
+            recorded["train/loss"] = loss
         return TaskResult(self.tasks_seen, recorded, evaluation.per_task)
 
     def save(self, folder: Path) -> None:
@@ -153,18 +146,27 @@ class SequentialTrainer:
         self._matrix = [tuple(row) for row in state["matrix"]]
         self._accuracies = list(state["accuracies"])
 
-    def _train(self, groups: list[ParamGroup], task: Task, train: TaskImages) -> float:
-        """Runs all epochs; returns the mean loss of the last one."""
+    def _to_train_on(self, new: TaskImages) -> TaskImages:
+        """The images of the new task or, where the method rehearses, of all tasks seen."""
+        if self._rehearsed is None:
+            return new
+        if not isinstance(self._method, Rehearsing):
+            raise TypeError(f"a method that rehearses must say epoch_images: {self._method}.")
+        count = sum(len(task.train) for task in self._stream.tasks[: self.tasks_seen + 1])
+        seen = ImageSet(self._rehearsed.images[:count], self._rehearsed.labels[:count])
+        return self._batches(seen, self._method.epoch_images(len(new.data), count))
+
+    def _train(self, groups: list[ParamGroup], task: Task, train: TaskImages) -> float | None:
+        """Runs all epochs; returns the mean loss of the last one, None if nothing is trained."""
         self._model.requires_grad_(False)
-        for group in groups:
-            for parameter in group.parameters:
-                parameter.requires_grad_(True)
+        trained = [one for group in groups for one in group.parameters]
+        if not trained:
+            return None
+        for parameter in trained:
+            parameter.requires_grad_(True)
         optim = self.config.optim
-        optimizer = _optimizer(groups, optim)
-        batches = math.ceil(len(train.data) / optim.batch_size)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, _schedule(optim, optim.epochs * batches)
-        )
+        optimizer = create_optimizer(groups, optim)
+        schedule = create_schedule(optimizer, optim, math.ceil(len(train) / optim.batch_size))
         total = torch.zeros((), device=self._device)
         for _ in range(optim.epochs):
             total.zero_()
@@ -176,11 +178,16 @@ class SequentialTrainer:
                 optimizer.step()
                 schedule.step()
                 total += loss.detach() * len(labels)
-        for group in groups:
-            for parameter in group.parameters:
-                parameter.requires_grad_(False)
-                parameter.grad = None
-        return float(total) / len(train.data)
+        for parameter in trained:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        mean = float(total) / len(train)
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the training loss must be finite, but it is {mean} at task {task.index + 1}; "
+                f"a smaller optim.lr may help."
+            )
+        return mean
 
     @torch.no_grad()
     def _evaluate(self) -> metrics.Evaluation:
@@ -212,66 +219,19 @@ class SequentialTrainer:
             "accuracies": list(self._accuracies),
         }
 
-    def _memory(self) -> dict[str, float]:
-        values = {"memory/checkpoint_bytes": float(_tensor_bytes(self._state()))}
-        if self._device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self._device)
-            values["memory/peak_device_bytes"] = float(peak)
-        statm = Path("/proc/self/statm")
-        if statm.exists():
-            pages = int(statm.read_text(encoding="ascii").split()[1])
-            values["memory/host_rss_bytes"] = float(pages * os.sysconf("SC_PAGE_SIZE"))
-        return values
-
-    def _on_device(self, images: ImageSet) -> ImageSet:
-        return ImageSet(images.images.to(self._device), images.labels.to(self._device))
-
-
-class _Clock:
-    """Seconds between laps, after waiting for the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        elapsed, self._last = now - self._last, now
-        self.seconds[f"time/{name}_seconds"] = elapsed
-        return elapsed
-
-
-def _optimizer(groups: list[ParamGroup], config: OptimConfig) -> torch.optim.Optimizer:
-    rates = {"alpha": config.alpha_lr, "head": config.head_lr}
-    settings: list[dict[str, Any]] = [
-        {"params": group.parameters, "lr": rates.get(group.role) or config.lr}
-        for group in groups
-        if group.parameters
-    ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            settings, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    def _batches(self, images: ImageSet, epoch_images: int | None = None) -> TaskImages:
+        return TaskImages(
+            data=images,
+            batch_size=self.config.optim.batch_size,
+            augmentation=self.config.data.augmentation,
+            generator=self._generator,
+            crop_scale=self.config.data.crop_scale,
+            epoch_images=epoch_images,
         )
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(settings, lr=config.lr, weight_decay=config.weight_decay)
 
-
-def _schedule(config: OptimConfig, steps: int) -> Any:
-    """Factor on the learning rate by step: constant, or half a cosine down to 0."""
-    if config.schedule == "constant":
-        return lambda step: 1.0
-    return lambda step: 0.5 * (1.0 + math.cos(math.pi * min(step, steps) / steps))
-
-
-def _tensor_bytes(state: Any) -> int:
-    """Size of all tensors in nested dicts and lists, in bytes."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(_tensor_bytes(value) for value in state.values())
-    if isinstance(state, list | tuple):
-        return sum(_tensor_bytes(value) for value in state)
-    return 0
+    def _joined(self, sets: list[ImageSet]) -> ImageSet:
+        """All on the device in task order, so that those of the tasks seen are the first ones."""
+        return ImageSet(
+            torch.cat([one.images for one in sets]).to(self._device),
+            torch.cat([one.labels for one in sets]).to(self._device),
+        )

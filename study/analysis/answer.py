@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from study.analysis import scaling
 from study.analysis.records import StudyRecords
-from study.analysis.scaling import Comparison, Exhaustion, Interval
-from study.analysis.summary import DASH, CellSummary, percent
+from study.analysis.scaling import Comparison, Exhaustion
+from study.analysis.summary import CellSummary, percent
+from study.analysis.wording import bounds, p_text
 
 BASELINE = "sequential"
 """Plain fine-tuning, task after task: what a method must beat to be worth its name."""
@@ -34,7 +35,9 @@ def answers(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) -> 
 
 def exhaustion(one: CellSummary) -> str:
     """Which layer of a cell ran out of free dimensions first, and when."""
-    rank = max((trial.params.get("method.rank") or 0 for trial in one.confirmed), default=0)
+    rank = str(max((trial.params.get("method.rank") or 0 for trial in one.confirmed), default=0))
+    if any(trial.params.get("method.rank_steps") for trial in one.confirmed):
+        rank += " at first, then as in method.rank_steps"
     if not one.exhausted:
         return (
             f"{one.label}: every layer kept at least as many free dimensions as the rank "
@@ -85,46 +88,37 @@ def warnings(
     return found
 
 
-def verdict(one: Comparison) -> str:
-    """A comparison in words."""
-    if not one.enough_evidence:
-        return "not enough evidence"
-    return f"{one.first if one.difference.mean > 0 else one.second} is better"
-
-
-def bounds(found: Interval) -> str:
-    """An interval in brackets, in % or points."""
-    if found.n < 2:
-        return f"no interval, n = {found.n}"
-    return f"95 % interval {between(found)}, n = {found.n}"
-
-
-def between(found: Interval) -> str:
-    """The ends of an interval, in % or points."""
-    return f"{percent(found.low)} to {percent(found.high)}" if found.n > 1 else DASH
-
-
 def _group_sentences(members: Sequence[CellSummary], pairs: Sequence[Comparison]) -> list[str]:
     measured = [one for one in members if one.final.n]
     if not measured:
         return ["No cell has been confirmed on test images yet: there is no answer."]
-    best = max(measured, key=lambda one: one.final.mean)
+    studied = [one for one in measured if not one.reference] or measured
+    best = max(studied, key=lambda one: one.final.mean)
     level = best.final.mean - 1e-9
-    names = " and ".join(one.method for one in measured if one.final.mean >= level)
+    names = " and ".join(one.method for one in studied if one.final.mean >= level)
     chance = "" if best.chance is None else f"; chance is {percent(best.chance)} %"
     found = [
         f"Highest mean final accuracy: {names} with {percent(best.final.mean)} % "
         f"({bounds(best.final)}){chance}."
     ]
+    above = [one for one in measured if one not in studied and one.final.mean >= level]
+    found += [
+        f"The reference point {one.method} ({one.reference}) reaches {percent(one.final.mean)} % "
+        f"({bounds(one.final)})."
+        for one in above
+    ]
     missing = [one.method for one in members if not one.final.n]
     if missing:
         found.append(f"Not confirmed yet, and left out here: {', '.join(missing)}.")
-    for one in measured:
-        if best.method != BASELINE and one.method not in (best.method, BASELINE):
+    for one in studied:
+        if one.method != best.method and not best.reference:
             found.append(_against(best.method, one.method, pairs, "is better than"))
-    for one in measured:
+    for one in studied:
         if one.method != BASELINE:
             found.append(_against(one.method, BASELINE, pairs, "beats sequential fine-tuning"))
+    others = [one for one in measured if one.reference and one.method != BASELINE]
+    for one in studied:
+        found.append(_beside(one.method, [other.method for other in others], pairs))
     for one in measured:
         if one.chance is not None and one.final.n > 1 and one.final.low <= one.chance:
             found.append(
@@ -158,11 +152,22 @@ def _against(method: str, other: str, pairs: Sequence[Comparison], claim: str) -
     return f"{method} is worse than {other}: {numbers}."
 
 
-def p_text(p: float) -> str:
-    """A p value to two digits, with its relation, never written as 0."""
-    if p != p:
-        return DASH
-    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
+def _beside(method: str, references: Sequence[str], pairs: Sequence[Comparison]) -> str:
+    """A method beside all other reference points in one sentence; "" where there are none."""
+    parts = []
+    for other in references:
+        pair = next((one for one in pairs if {one.first, one.second} == {method, other}), None)
+        if pair is None:
+            continue
+        sign = 1 if pair.first == method else -1
+        mean = sign * pair.difference.mean
+        word = "not enough evidence"
+        if pair.enough_evidence:
+            word = "better" if mean > 0 else "worse"
+        parts.append(f"{other} {'+' if mean > 0 else ''}{percent(mean)} ({word})")
+    if not parts:
+        return ""
+    return f"{method} minus other reference points, in points: {'; '.join(parts)}."
 
 
 def _trend(cells: Sequence[CellSummary]) -> list[str]:
@@ -215,10 +220,16 @@ def _failures(study: StudyRecords, cells: Sequence[CellSummary]) -> list[str]:
 def _budget_warnings(group: str, members: Sequence[CellSummary]) -> list[str]:
     found = []
     # A search that is not over yet has no winner and no budget to speak of.
-    budgets = {one.method: one.searched for one in members if one.objective}
+    budgets = {one.method: one.searched for one in members if one.search_value is not None}
     if len(set(budgets.values())) > 1:
         counts = ", ".join(f"{method} {count}" for method, count in budgets.items())
         found.append(f"{group}: unequal search budgets (trials that ended: {counts}).")
+    as_given = [one.method for one in members if one.objective and one.search_value is None]
+    if budgets and as_given:
+        found.append(
+            f"{group}: settings of {', '.join(budgets)} were searched, those of "
+            f"{', '.join(as_given)} were not, since they had nothing to search."
+        )
     seeds = {one.method: sorted(one.finals) for one in members if one.finals}
     if len({str(one) for one in seeds.values()}) > 1:
         found.append(

@@ -140,8 +140,8 @@ def matrices(panels: Mapping[str, Sequence[Sequence[float]]], what: str, columns
     """Lower triangles, row t after t tasks: accuracy on each task (in %), or magnitudes."""
     share = what.endswith("%")
     figure, grid = _grid(len(panels), across=3, height=3.3)
-    values = [one for table in panels.values() for row in table for one in row]
-    limits = (0.0, 100.0) if share else (min(0.0, *values), max(values))
+    values = [x for table in panels.values() for row in table for x in row if not math.isnan(x)]
+    limits = (0.0, 100.0) if share else (min(0.0, *values), max(0.0, *values))
     for axes, (label, table) in zip(grid, panels.items(), strict=True):
         width = max(len(row) for row in table)
         rows = [
@@ -211,6 +211,8 @@ def _legend(figure: Figure, columns: int) -> None:
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         known |= dict(zip(labels, handles, strict=True))
+    # Four long names, as "sequential_lora (n = 3)", are wider than the figure.
+    columns = min(columns, 3) if any(len(label) > 16 for label in known) else columns
     if known:
         options = {"loc": "outside lower center", "handlelength": 3.2}
         figure.legend(list(known.values()), list(known), ncols=min(columns, len(known)), **options)

@@ -1,12 +1,14 @@
 """Which figures a study's report shows, with the words under them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from study.analysis import answer, figures, looks, scaling
 from study.analysis.figures import Panel
+from study.analysis.scaling import Interval
 from study.analysis.summary import CellSummary
 
 MOST_LINES = 8
@@ -143,15 +145,23 @@ def _magnitudes(cells: Sequence[CellSummary]) -> list[Picture]:
     for group, members in _longest(learning).items():
         tables = {}
         for one in members:
-            names = scaling.parts(one.confirmed, "alpha")
-            curves = [scaling.mean_curve(one.confirmed, f"alpha/{name}") for name in names]
-            tasks = sorted({task for curve in curves for task in curve})
+            # By number: of a task whose direction was dropped there is no magnitude.
+            curves = {
+                int(name.removeprefix("task_")): scaling.mean_curve(one.confirmed, f"alpha/{name}")
+                for name in scaling.parts(one.confirmed, "alpha")
+                if name.startswith("task_")
+            }
             tables[one.label] = [
-                [curve[task].mean for curve in curves if task in curve] for task in tasks
+                [_mean_at(curves.get(direction, {}), task) for direction in range(1, task + 1)]
+                for task in sorted({task for curve in curves.values() for task in curve})
             ]
         figure = figures.matrices(tables, "magnitude (alpha)", "direction (task that learned it)")
         found.append(_picture(f"Magnitudes over tasks: {group}", MAGNITUDES, figure))
     return found
+
+
+def _mean_at(curve: Mapping[int, Interval], task: int) -> float:
+    return curve[task].mean if task in curve else math.nan
 
 
 def _longest(cells: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:

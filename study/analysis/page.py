@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
-from study.analysis.answer import Answer, between, p_text, verdict
+from study.analysis.answer import Answer
 from study.analysis.gallery import Picture
 from study.analysis.records import StudyRecords, TrialRecord
 from study.analysis.scaling import Comparison
 from study.analysis.summary import DASH, CellSummary, percent, setting_text, text_rows
+from study.analysis.wording import between, p_text, verdict
 
 STYLE = """
 :root { color-scheme: light; }

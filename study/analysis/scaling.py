@@ -108,17 +108,22 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare(groups: Mapping[str, Mapping[str, Mapping[int, float]]]) -> list[Comparison]:
-    """Compares all pairs of methods of a group on their common seeds.
+def compare(
+    groups: Mapping[str, Mapping[str, Mapping[int, float]]],
+    references: frozenset[str] = frozenset(),
+) -> list[Comparison]:
+    """Compares all pairs of methods of a group on their common seeds, not two `references`.
 
     Args:
         groups: group → method → seed → value.
+        references: methods that only others are compared with.
     """
     pairs = [
         (group, first, second)
         for group, methods in groups.items()
         for place, first in enumerate(methods)
         for second in list(methods)[place + 1 :]
+        if not {first, second} <= references
     ]
     differences = []
     for group, first, second in pairs:
@@ -202,8 +207,24 @@ def first_below(trial: TrialRecord, least: float) -> Exhaustion | None:
 
 
 def first_exhausted(trials: Sequence[TrialRecord]) -> list[Exhaustion]:
-    """Per trial, the first layer and task with fewer free dimensions than `method.rank`."""
-    found = (first_below(one, float(one.params.get("method.rank") or 0)) for one in trials)
+    """Per trial, the first layer and task that ran short of free dimensions.
+
+    The trial's own word counts (subspace/exhausted_layers/layer_XX), since the rank may change
+    with the task and a memory may have been relaxed; without one, fewer than `method.rank`.
+    """
+    found = []
+    for one in trials:
+        flagged = layers([one], "subspace/exhausted_layers")
+        if not flagged:
+            found.append(first_below(one, float(one.params.get("method.rank") or 0)))
+            continue
+        places = (
+            Exhaustion(layer, task.task, one.seed)
+            for task in one.tasks
+            for layer in flagged
+            if task.metrics.get(f"subspace/exhausted_layers/{layer}", 0) > 0
+        )
+        found.append(next(places, None))
     return [one for one in found if one is not None]
 
 

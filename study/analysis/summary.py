@@ -19,6 +19,8 @@ DASH, MINUS, NO_BREAK = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 class CellSummary:
     """What a cell came to. `group` is its label without the method.
 
+    `reference` says what the method shows, where it is a reference point and not under study.
+
     The intervals are over the completed confirmation trials (`confirmed`), on test images;
     `ended` counts search trials by status; `seconds` and `compute_seconds` are over all trials.
     """
@@ -27,6 +29,7 @@ class CellSummary:
     label: str
     group: str
     method: str
+    reference: str | None
     tasks: int | None
     chance: float | None
     setting: Mapping[str, Any]
@@ -64,11 +67,19 @@ def summarise(study: StudyRecords) -> list[CellSummary]:
 
 
 def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
-    """Pairs of methods within each group, by final accuracy on the same seeds."""
+    """Pairs within each group, by final accuracy on the same seeds.
+
+    Two reference points are not compared: each comparison more weakens all others.
+    """
     groups: dict[str, dict[str, Mapping[int, float]]] = {}
     for one in cells:
         groups.setdefault(one.group, {})[one.method] = one.finals
-    return scaling.compare(groups)
+    return scaling.compare(groups, frozenset(one.method for one in cells if one.reference))
+
+
+def reference_of(method: str) -> str | None:
+    """What a reference point shows; None for a method under study, or one not known here."""
+    return catalog.method_file(method).reference if method in catalog.methods() else None
 
 
 def summary_rows(ledger_records: Iterable[ledger.Record]) -> list[dict[str, str]]:
@@ -80,7 +91,7 @@ def text_rows(cells: Sequence[CellSummary]) -> list[dict[str, str]]:
     """The summary table as text: shares in %, ± is the 95 % t-interval over n seeds."""
     return [
         {
-            "cell": one.label,
+            "cell": one.label + (f"\n({one.reference})" if one.reference else ""),
             "final accuracy, %": with_interval(one.final),
             "AAA, %": percent(one.average_anytime.mean),
             "forgetting, points": percent(one.forgetting.mean),
@@ -131,6 +142,7 @@ def _summarise(study: StudyRecords, cell: CellRecord, varying: set[str]) -> Cell
         label=cell_label(cell.key, varying),
         group=cell_label(rest, varying),
         method=cell.method,
+        reference=reference_of(cell.method),
         tasks=cell.tasks,
         chance=_chance(study, trials),
         setting=winner.searched if winner else {},

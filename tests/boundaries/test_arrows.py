@@ -86,7 +86,12 @@ def test_low_rank_is_torch_only() -> None:
 
 # ray_trainable → trainer → methods → low_rank; backbones → low_rank; the rest serves them.
 TRAINABLES_MAY = {
-    "trainables/data": ("trainables.data", "trainables.config", "trainables.catalog"),
+    "trainables/data": (
+        "trainables.data",
+        "trainables.config",
+        "trainables.config_groups",
+        "trainables.catalog",
+    ),
     "trainables/backbones": (
         "trainables.backbones",
         "trainables.low_rank",
@@ -98,6 +103,8 @@ TRAINABLES_MAY = {
         "trainables.data.icons_synonyms",
     ),
     "trainables/methods": (
+        "trainables.alignment",
+        "trainables.direction_metrics",
         "trainables.low_rank",
         "trainables.backbones",
         "trainables.data",

@@ -27,5 +27,7 @@ def test_a_space_is_a_copy(name: str) -> None:
 
 
 def test_a_missing_space_is_named() -> None:
-    with pytest.raises(ValueError, match=r"must be one of \['inflora'.*but got 'other'.*other\.py"):
+    with pytest.raises(
+        ValueError, match=r"must be one of \[.*'inflora'.*but got 'other'.*other\.py"
+    ):
         search_spaces.space("other")

@@ -192,7 +192,7 @@ def test_search_must_name_the_methods_of_the_study() -> None:
         small_plan(search={"inflora": "all"})
     with pytest.raises(ValueError, match=r"must name methods of this study .* names 'sequential'"):
         small_plan(search={"inflora": "all", "sd_lora": "all", "sequential": "all"})
-    with pytest.raises(ValueError, match="search must be 'all' or map each method to keys"):
+    with pytest.raises(ValueError, match="search must be 'all', 'none' or map each method to keys"):
         small_plan(search={"inflora": "all", 1: "all"})
 
 

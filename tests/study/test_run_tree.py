@@ -126,6 +126,19 @@ def test_cell_gets_the_mean_over_seeds_and_the_winner() -> None:
     assert store.curve(cell, "best/val/accuracy") == {0: 0.7}
 
 
+def test_a_cell_that_was_not_searched_has_no_best_trial() -> None:
+    records = [
+        {**one, "searched": {}, "value": None} if one["kind"] == "winner" else one
+        for one in study_records()
+        if not (one.get("trial") or "").endswith(("0", "1")) or one["kind"] == "winner"
+    ]
+    store = write_all(records)
+    cell = "inflora · 3 tasks"
+    assert store.tags[cell]["best trial"] == "none"
+    assert store.curve(cell, "best/val/accuracy") == {}
+    assert store.tags[cell]["confirmed_seeds"] == 2
+
+
 def test_completed_confirmations_get_their_pictures() -> None:
     store = write_all(study_records())
     assert store.attached["seed 5 (confirm) · inflora · 3 tasks"] == (4, [1, 2, 3])

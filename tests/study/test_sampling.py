@@ -70,12 +70,6 @@ def test_a_space_without_valid_settings_ends_the_search() -> None:
     assert search.refusal is not None and "method.epsilon_end must be" in search.refusal
 
 
-def test_without_anything_to_search_one_trial_is_run() -> None:
-    search = search_of(search={"inflora": []})
-    assert ask(search).searched == {}
-    assert search.ask() is None
-
-
 def test_the_winner_is_the_best_at_the_last_task_among_those_that_got_there() -> None:
     search = search_of(trials=4)
     low, best, pruned, failed = (ask(search) for _ in range(4))
@@ -118,3 +112,14 @@ def test_proposals_depend_on_numbers_and_results_only(sampler: str) -> None:
     assert proposals(rising) == proposals(rising)
     falling = proposals(rising[::-1])
     assert (falling == proposals(rising)) == (sampler == "random")
+
+
+def test_a_cell_with_nothing_to_search_is_won_by_the_settings_as_they_are() -> None:
+    plan = small_plan(search="none")
+    assert plan.search_trials == 0
+    search = CellSearch(plan.cells[0], plan.spec)
+    assert search.ask() is None
+    assert search.over
+    winner = search.winner
+    assert winner is not None and winner.value is None
+    assert winner.trial.searched == {}

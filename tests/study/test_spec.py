@@ -96,7 +96,7 @@ def test_the_mode_of_an_objective_may_be_given(write: Write) -> None:
         ("search: {[a]: all}", "a key must be a single value, but the one in line 8 is"),
         ("objective: {}", "objective must map one metric to max or min"),
         ("objective: {val/accuracy: max, val/plasticity: max}", "objective must map one metric"),
-        ("search: some", "search must be 'all' or map each method to keys, but got 'some'"),
+        ("search: some", "search must be .all., .none. or map each method to keys, but got 'some'"),
         ("search: {inflora: 3}", "search inflora must be 'all', a list of keys or a mapping"),
         ("name: a/b", "name must be letters, digits"),
         ("question: ''", "question must be a text"),
@@ -198,3 +198,33 @@ def _parts(text: str) -> list[str]:
         else:
             parts.append(line)
     return parts
+
+
+PUBLISHED = """
+name: small
+question: Does it run?
+grid: {method.name: [inflora, sequential], data.tasks: [5, 10]}
+fixed: {recipe: inflora/imagenet_r}
+seeds: published
+"""
+
+
+def test_published_seeds_are_those_of_the_recipe(write: Write) -> None:
+    assert StudySpec.load(write(PUBLISHED)).seeds == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fixed: {recipe: inflora/imagenet_r}", "", "seeds must be a list of numbers unless a"),
+        (
+            "data.tasks: [5, 10]}\nfixed: {recipe: inflora/imagenet_r}",
+            "recipe: [inflora/imagenet_r, sd_lora/imagenet_r]}",
+            "seeds must be a list of numbers where cells were published with different",
+        ),
+        ("inflora/imagenet_r", "imagenet_r", "recipe must be one of"),
+    ],
+)
+def test_published_seeds_need_one_protocol(write: Write, old: str, new: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StudySpec.load(write(PUBLISHED.replace(old, new)))

@@ -26,3 +26,24 @@ def test_heads_are_read_side_by_side_and_only_the_newest_learns() -> None:
     torch.testing.assert_close(heads.logits(features)[:, :2], before)
     assert not any(parameter.requires_grad for parameter in first)
     assert all(parameter.requires_grad for parameter in second)
+
+
+def test_heads_know_the_classes_of_each_task() -> None:
+    heads = TaskHeads(5, torch.device("cpu"), torch.Generator().manual_seed(0))
+    for classes in (2, 1, 4):
+        heads.add(classes)
+    assert heads.tasks == [range(2), range(2, 3), range(3, 7)]
+    assert sum(one.numel() for one in heads.parameters()) == 7 * (5 + 1)
+
+
+def test_normalised_heads_read_features_of_mean_0_and_deviation_1() -> None:
+    plain, normalising = (
+        TaskHeads(5, torch.device("cpu"), torch.Generator().manual_seed(0), normalise)
+        for normalise in (False, True)
+    )
+    for heads in (plain, normalising):
+        heads.add(3)
+    features = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    centred = features - features.mean(1, keepdim=True)
+    scaled = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(normalising.logits(7 * features + 2), plain.logits(scaled))

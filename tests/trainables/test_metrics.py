@@ -12,6 +12,23 @@ def test_matrix_metrics_follow_their_definitions() -> None:
     assert metrics.plasticity(MATRIX) == pytest.approx((0.9 + 0.8 + 0.6) / 3)
 
 
+def test_a_summary_has_every_metric_of_a_hand_computed_matrix() -> None:
+    evaluation = metrics.Evaluation(0.61, MATRIX[-1], 0.95, 0.7)
+    values = metrics.summarise(MATRIX, [0.9, 0.74, 0.61], evaluation, "test")
+    assert values == pytest.approx(
+        {
+            "test/accuracy": 0.61,
+            "test/average_anytime_accuracy": 0.75,
+            "test/forgetting": 0.2,
+            "test/backward_transfer": -0.2,
+            "test/plasticity": 0.76667,
+            "test/task_known_accuracy": 0.95,
+            "test/task_prediction_accuracy": 0.7,
+        },
+        abs=1e-5,
+    )
+
+
 def test_tasks_stay_in_numeric_order_beyond_a_hundred_classes() -> None:
     """The released SD-LoRA code sorts task labels as strings, "100" before "20"."""
     tasks = [range(10 * t, 10 * t + 10) for t in range(12)]

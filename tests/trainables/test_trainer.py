@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +6,8 @@ import pytest
 import torch
 
 from trainables import catalog
-from trainables.config import OptimConfig, TrialConfig
-from trainables.trainer import SequentialTrainer, TaskResult, _schedule
+from trainables.config import TrialConfig
+from trainables.trainer import SequentialTrainer, TaskResult
 
 MakeConfig = Callable[..., TrialConfig]
 UNTIMED = ("time/", "memory/host_rss")
@@ -42,40 +41,7 @@ def run(trainer: SequentialTrainer) -> list[TaskResult]:
 
 
 @pytest.mark.parametrize("method", catalog.methods())
-def test_learns_and_reports_every_metric(method: str, tiny: MakeConfig) -> None:
-    results = run(SequentialTrainer(tiny(method)))
-    assert [result.task for result in results] == [1, 2, 3, 4]
-    last = results[-1]
-    assert len(last.accuracy_row) == 4
-    expected = {
-        f"val/{name}"
-        for name in (
-            "accuracy",
-            "average_anytime_accuracy",
-            "forgetting",
-            "backward_transfer",
-            "plasticity",
-            "task_known_accuracy",
-            "task_prediction_accuracy",
-        )
-    } | {
-        "time/design_seconds",
-        "time/train_seconds",
-        "time/absorb_seconds",
-        "time/evaluate_seconds",
-        "time/images_per_second",
-        "memory/checkpoint_bytes",
-        "memory/branch_bytes",
-        "memory/subspace_bytes",
-        "train/loss",
-    }
-    assert expected <= set(last.metrics)
-    assert all(math.isfinite(value) for value in last.metrics.values())
-    assert last.metrics["val/accuracy"] == pytest.approx(sum(last.accuracy_row) / 4)
-
-
-@pytest.mark.parametrize("method", catalog.methods())
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("after", [1, 3])
 def test_resuming_after_any_task_equals_the_uninterrupted_run(
     method: str, after: int, tiny: MakeConfig, tmp_path: Path
 ) -> None:
@@ -141,27 +107,11 @@ def test_directions_are_saved_without_the_weight_they_stand_beside(
     assert set(layer["stacks"]) == {"q", "v"}
 
 
-@pytest.mark.parametrize("method", catalog.methods())
-def test_learns(method: str, tiny: MakeConfig) -> None:
-    """Within a task, well above guessing one of its three classes."""
-    config = tiny(
-        method,
-        {
-            "data.train_per_class": 16,
-            "optim.epochs": 20,
-            "optim.lr": 1e-4 if method == "sequential" else 2e-3,
-            "optim.head_lr": 0.01,
-        },
-    )
-    last = run(SequentialTrainer(config))[-1]
-    assert last.metrics["val/task_known_accuracy"] > 0.6
-
-
-def test_sequential_moves_the_whole_network_and_the_others_only_branches(
+def test_sequential_moves_the_whole_network_and_low_rank_methods_only_branches(
     tiny: MakeConfig,
 ) -> None:
     moved = {}
-    for method in catalog.methods():
+    for method in ("sequential", "sd_lora", "inflora"):
         trainer = SequentialTrainer(tiny(method, {"data.tasks": 2}))
         before = {name: value.clone() for name, value in trainer._model.state_dict().items()}
         trainer.train_task()
@@ -182,15 +132,6 @@ def test_head_learns_at_its_own_rate(tiny: MakeConfig) -> None:
         heads[rate] = trainer._method.state_dict()["heads"]["weights"][0]
     assert float(heads[1e-12].std()) == pytest.approx(0.02, rel=0.5)
     assert float((heads[0.1] - heads[1e-12]).abs().mean()) > 0.05
-
-
-def test_the_cosine_ends_at_zero_and_the_constant_does_not() -> None:
-    factors = {}
-    for schedule in ("cosine", "constant"):
-        config = OptimConfig(schedule=schedule)
-        factors[schedule] = [_schedule(config, 10)(step) for step in (0, 5, 10)]
-    assert factors["cosine"] == pytest.approx([1.0, 0.5, 0.0])
-    assert factors["constant"] == [1.0, 1.0, 1.0]
 
 
 def test_any_timm_vision_transformer_takes_the_images_of_the_data() -> None:

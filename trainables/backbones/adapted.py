@@ -1,31 +1,43 @@
-"""A stock timm backbone whose fused qkv layers take low-rank branches."""
+"""A stock timm backbone whose linear layers or 1×1 convolutions take low-rank branches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainables import catalog
+from trainables.backbones import selection
+from trainables.backbones.inspection import layers_of, watch_calls
+from trainables.backbones.pixels import Resize, input_layer
 from trainables.backbones.registry import create_network
+from trainables.catalog import LayerInfo
 from trainables.config import TrialConfig
 from trainables.low_rank.branch import LowRankLinear
 
-QKV = ("q", "k", "v")
-
 
 class AdaptedBackbone(nn.Module):
-    """Maps images (n, c, h, w) in [0, 1] to features (n, width); `layers` are the adapted ones."""
+    """Maps images (n, c, h, w) in [0, 1] to features (n, width); `layers` are the adapted ones.
 
-    def __init__(self, network: nn.Module, layers: Mapping[str, LowRankLinear], width: int) -> None:
+    `inputs` turns pixels into what `network` was pretrained on, or is the identity.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: Mapping[str, LowRankLinear],
+        width: int,
+        inputs: nn.Module,
+    ) -> None:
         super().__init__()
+        self.inputs = inputs
         self.network = network
         self.layers = dict(layers)
         self.width = width
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of a batch."""
-        features = self.network(images)
+        features = self.network(self.inputs(images))
         if not isinstance(features, Tensor):
             raise TypeError(f"the backbone must return a tensor, but gave {type(features)}.")
         return features
@@ -46,33 +58,65 @@ class AdaptedBackbone(nn.Module):
 
 
 def build_backbone(config: TrialConfig, adapt: tuple[str, ...]) -> AdaptedBackbone:
-    """Builds the network and wraps every fused qkv with branches on the slices in `adapt`.
+    """Builds the network and wraps the layers that `config.backbone` selects.
 
-    Layers are named layer_00, layer_01, … in the order of the network. The seed only matters
-    for networks without pretrained weights.
+    A fused qkv takes branches on the slices in `adapt`, any other layer on all of its outputs.
+    The seed only matters for networks without pretrained weights.
 
     Raises:
-        ValueError: if the network has no fused qkv layer.
+        ValueError: if nothing is selected, the network does not call a selected layer, or
+            `config.backbone.checkpoint` does not hold its weights.
     """
+    chosen = config.backbone
+    channels = catalog.dataset(config.data.name).channels
+    size = config.input_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        channels = catalog.dataset(config.data.name).channels
         network = create_network(
-            config.backbone.name, config.backbone.pretrained, config.data.image_size, channels
-        )
-    network.eval()
-    owners: list[tuple[nn.Module, nn.Linear]] = []
-    for module in network.modules():
-        fused = getattr(module, "qkv", None)
-        if isinstance(fused, nn.Linear):
-            owners.append((module, fused))
-    if not owners:
-        raise ValueError(f"backbone {config.backbone.name} has no fused qkv layer to adapt.")
+            chosen.name, chosen.pretrained, chosen.checkpoint, size, channels
+        ).eval()
+    selected = selection.select(layers_of(network), chosen.layers, chosen.blocks)
+    layers = insert_branches(network, selected, adapt)
+    width = feature_width(network, selected, torch.zeros(1, channels, size, size))
+    inputs = input_layer(network, chosen.normalise, channels)
+    if size != config.data.image_size:
+        inputs = nn.Sequential(Resize(size), inputs)
+    return AdaptedBackbone(network, layers, width, inputs).eval()
+
+
+def insert_branches(
+    network: nn.Module, selected: Mapping[str, LayerInfo], adapt: Sequence[str]
+) -> dict[str, LowRankLinear]:
+    """Puts a `LowRankLinear` around each selected layer, in place, and returns them by name."""
     layers = {}
-    for index, (attention, qkv) in enumerate(owners):
-        width = qkv.in_features
-        rows = {name: slice(i * width, (i + 1) * width) for i, name in enumerate(QKV)}
-        layer = LowRankLinear(qkv, {name: rows[name] for name in QKV if name in adapt})
-        attention.qkv = layer
-        layers[f"layer_{index:02d}"] = layer
-    return AdaptedBackbone(network, layers, owners[0][1].in_features)
+    for name, info in selected.items():
+        base = network.get_submodule(info.path)
+        if not isinstance(base, nn.Linear | nn.Conv2d):
+            raise TypeError(f"{info.path} must be a linear layer or convolution: {type(base)}.")
+        width = base.weight.shape[0] // (3 if info.kind == "qkv" else 1)
+        rows = {one: slice(i * width, (i + 1) * width) for i, one in enumerate(selection.QKV)}
+        rows["all"] = slice(0, width)
+        layers[name] = LowRankLinear(
+            base, {one: rows[one] for one in selection.slices_of(info, adapt)}
+        )
+        owner, _, attribute = info.path.rpartition(".")
+        setattr(network.get_submodule(owner), attribute, layers[name])
+    return layers
+
+
+@torch.no_grad()
+def feature_width(network: nn.Module, selected: Mapping[str, LayerInfo], images: Tensor) -> int:
+    """Width of the features of `images`, from a run that must call every selected layer.
+
+    Raises:
+        ValueError: if it does not, or features are not vectors.
+    """
+    modules = {one.path: network.get_submodule(one.path) for one in selected.values()}
+    with watch_calls(modules) as called:
+        features = network(images)
+    selection.refuse_idle([path for path in modules if path not in called])
+    if features.ndim != 2:
+        raise ValueError(
+            f"the backbone must give features (n, width), but gave {tuple(features.shape)}."
+        )
+    return int(features.shape[1])

@@ -1,48 +1,94 @@
-"""Networks by name: the embedded ones, and any vision transformer that timm knows."""
+"""Networks by name: the embedded ones, and any image model that timm knows."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 
 from torch import nn
 
 from trainables import timm_compat  # noqa: F401  (must precede timm)
 from trainables.backbones.compact_vit import create_compact_vit
+from trainables.backbones.timm_networks import create_timm_network
+from trainables.backbones.weights import load_checkpoint
 
-import timm  # isort: skip
+from timm.models.convnext import ConvNeXt  # isort: skip
+from timm.models.swin_transformer import SwinTransformer  # isort: skip
 from timm.models.vision_transformer import VisionTransformer  # isort: skip
 
 
-def create_network(name: str, pretrained: bool, image_size: int, channels: int) -> nn.Module:
+def _test_vit() -> nn.Module:
+    network: nn.Module = VisionTransformer(
+        img_size=8, patch_size=4, in_chans=1, num_classes=0, embed_dim=16, depth=2, num_heads=2
+    )
+    return network
+
+
+def _test_swin() -> nn.Module:
+    network: nn.Module = SwinTransformer(
+        img_size=8,
+        patch_size=2,
+        in_chans=1,
+        num_classes=0,
+        embed_dim=16,
+        depths=(1, 2),
+        num_heads=(2, 2),
+        window_size=2,
+    )
+    return network
+
+
+def _test_convnext() -> nn.Module:
+    network: nn.Module = ConvNeXt(
+        in_chans=1,
+        num_classes=0,
+        depths=(1, 1, 1, 1),
+        dims=(16, 16, 32, 32),
+        patch_size=1,
+        # As pretrained networks have it after training; 1e-6 would mute every branch.
+        ls_init_value=1.0,
+    )
+    return network
+
+
+# The small networks of each kind are for tests: they have random weights only.
+EMBEDDED: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {
+        "compact_vit": partial(create_compact_vit, pretrained=False),
+        "test_vit": _test_vit,
+        "test_swin": _test_swin,
+        "test_convnext": _test_convnext,
+    }
+)
+
+
+def create_network(
+    name: str, pretrained: bool, checkpoint: str | None, image_size: int, channels: int
+) -> nn.Module:
     """Creates a network without a classifier, from images (n, c, h, w) to features (n, width).
 
-    timm fits pretrained weights to `image_size` (pixels) and `channels`: it resamples the
-    position embedding and sums or repeats the colour channels of the first layer.
+    Pretrained weights come from the file `checkpoint` or, without one, from timm, which fits
+    them to `image_size` (pixels) and `channels`: it resamples the position embedding and sums or
+    repeats the colour channels of the first layer.
 
     Raises:
         RuntimeError: if pretrained weights are neither on disk nor reachable.
+        ValueError: if the file does not hold the weights of this network.
     """
-    if name == "compact_vit":
-        return create_compact_vit(pretrained)
-    if name == "test_vit":
-        embedded: nn.Module = VisionTransformer(
-            img_size=8,
-            patch_size=4,
-            in_chans=1,
-            num_classes=0,
-            embed_dim=16,
-            depth=2,
-            num_heads=2,
-        )
-        return embedded
+    embedded = EMBEDDED.get(name)
+    if pretrained and checkpoint is not None:
+        network = create_network(name, False, None, image_size, channels)
+        by_timm = embedded is None
+        load_checkpoint(network, Path(checkpoint), name, image_size, channels, by_timm)
+        return network
+    if embedded is not None:
+        return create_compact_vit() if name == "compact_vit" and pretrained else embedded()
     try:
-        network: nn.Module = timm.create_model(
-            name,
-            pretrained=pretrained,
-            num_classes=0,
-            img_size=image_size,
-            in_chans=channels,
-        )
+        return create_timm_network(name, image_size, channels, pretrained)
     except OSError as error:
         # Hub errors (no network, entry not in the cache) all derive from OSError.
         raise RuntimeError(
             f"the pretrained weights of {name} are not in the local cache and could not be "
-            f"downloaded; fetch them beforehand on this machine."
+            f"downloaded; fetch them beforehand on this machine, or name a local file of them "
+            f"in backbone.checkpoint."
         ) from error
-    return network

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables import catalog
-from trainables.config import DataConfig
+from trainables.config_groups import DataConfig
 from trainables.data.icons import load_icons, unseen_family_split
 
 UNSEEN_FAMILY_SHARE = 0.3

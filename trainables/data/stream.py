@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.config import DataConfig, validation_images
+from trainables.config_groups import DataConfig, validation_images
 from trainables.data.sources import LabelledArrays, load_arrays
 
 # Which classes and images a capped study keeps must not move with the trial's seed.

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.low_rank.directions import DirectionStack
+
+NO_PADDING = ((0, 0), "valid", "same")  # what leaves the input of a 1×1 convolution as it is
+
 
 class LowRankBranch(nn.Module):
     """magnitude · up @ down, with `down` (rank, in), `up` (out, rank) and a scalar magnitude.
@@ -27,58 +31,28 @@ class LowRankBranch(nn.Module):
         return (self.magnitude * self.up) @ self.down
 
 
-class DirectionStack(nn.Module):
-    """Finished pairs of SD-LoRA, Σ α_k unit(up_k down_k), stacked into one pair of matrices.
-
-    `up` (out, R) and `down` (R, in) hold all pairs side by side, each scaled to Frobenius norm 1;
-    `owner` (R,) names the pair of each rank; `alpha` (pairs,) is what is trained.
-    """
-
-    up: Tensor
-    down: Tensor
-    owner: Tensor
-
-    def __init__(self, in_dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("up", torch.zeros(out_dim, 0))
-        self.register_buffer("down", torch.zeros(0, in_dim))
-        self.register_buffer("owner", torch.zeros(0, dtype=torch.long))
-        self.alpha = nn.Parameter(torch.zeros(0))
-
-    def __len__(self) -> int:
-        return self.alpha.shape[0]
-
-    def push(self, branch: LowRankBranch) -> None:
-        """Takes a trained pair over; α becomes magnitude · ‖up down‖_F, so the sum is unmoved."""
-        up, down = branch.up.detach(), branch.down.detach()
-        norm = torch.linalg.matrix_norm(up @ down)
-        unit = up / norm if norm > 0 else torch.zeros_like(up)
-        alpha = torch.cat([self.alpha.detach(), (branch.magnitude.detach() * norm).reshape(1)])
-        owner = torch.full((down.shape[0],), len(self), device=self.owner.device)
-        self.up = torch.cat([self.up, unit], dim=1)
-        self.down = torch.cat([self.down, down])
-        self.owner = torch.cat([self.owner, owner])
-        self.alpha = nn.Parameter(alpha)
-
-    def delta(self) -> Tensor:
-        """The weight that all pairs add together, (out, in), in one matrix product."""
-        return (self.up * self.alpha[self.owner]) @ self.down
-
-
 class LowRankLinear(nn.Module):
-    """A linear layer with low-rank branches on named slices of its outputs.
+    """A linear layer or 1×1 convolution with low-rank branches on named slices of its outputs.
 
+    A 1×1 convolution (of one group) is a linear map over channels: each position is a token.
     `slices` maps a name to the output rows it covers, such as q, k, v of a fused qkv. A branch
     under training costs two thin products; once there are stacked directions, all are composed
     into the weight once a step, so that a step costs the same after any number of tasks.
     """
 
-    def __init__(self, base: nn.Linear, slices: Mapping[str, slice]) -> None:
+    def __init__(self, base: nn.Linear | nn.Conv2d, slices: Mapping[str, slice]) -> None:
         super().__init__()
+        if isinstance(base, nn.Conv2d) and (
+            base.kernel_size != (1, 1) or base.groups != 1 or base.padding not in NO_PADDING
+        ):
+            raise ValueError(
+                f"a convolution must be 1×1, of one group and without padding, but got kernel "
+                f"{base.kernel_size}, {base.groups} groups and padding {base.padding}."
+            )
         for name, rows in slices.items():
-            if not 0 <= rows.start < rows.stop <= base.out_features:
+            if not 0 <= rows.start < rows.stop <= base.weight.shape[0]:
                 raise ValueError(
-                    f"slice {name!r} must lie in [0, {base.out_features}], but got {rows}."
+                    f"slice {name!r} must lie in [0, {base.weight.shape[0]}], but got {rows}."
                 )
         self.base = base
         self.slices = dict(slices)
@@ -89,7 +63,19 @@ class LowRankLinear(nn.Module):
     @property
     def in_features(self) -> int:
         """Width of the inputs."""
-        return self.base.in_features
+        return self.base.weight.shape[1]
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight (out, in); writing into it writes into the layer."""
+        return self.base.weight.flatten(1)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """The inputs (n, in) of every output: tokens, or the positions that a stride keeps."""
+        if isinstance(self.base, nn.Conv2d):
+            down, right = self.base.stride
+            x = x[:, :, ::down, ::right].permute(0, 2, 3, 1)
+        return x.flatten(0, -2)
 
     def add_branch(self, rank: int) -> dict[str, LowRankBranch]:
         """Opens a branch of `rank` on every slice and returns them by slice.
@@ -110,19 +96,33 @@ class LowRankLinear(nn.Module):
     def merge(self) -> None:
         """Adds the open branches to the weight and closes them (InfLoRA's integration step)."""
         for name, branch in self._open_branches().items():
-            self.base.weight[self.slices[name]] += branch.delta()
+            self.weight[self.slices[name]] += branch.delta()
             self._merged = True
         self.branches.clear()
 
     @torch.no_grad()
-    def stack(self) -> None:
-        """Turns the open branches into frozen directions with a magnitude each (SD-LoRA)."""
-        for name, branch in self._open_branches().items():
-            if name not in self.stacks:
-                fresh = DirectionStack(self.in_features, branch.up.shape[0])
-                self.stacks[name] = fresh.to(self.base.weight.device)
-            self.stack_of(name).push(branch)
-        self.branches.clear()
+    def stack(self, name: str, norm: Tensor, scale: Tensor, task: int) -> None:
+        """Turns the open branch of a slice into a frozen direction with a magnitude (SD-LoRA).
+
+        See `DirectionStack.push` for `norm`, `scale` and `task`.
+        """
+        branch = self.branch_of(name)
+        if name not in self.stacks:
+            fresh = DirectionStack(self.in_features, branch.up.shape[0])
+            self.stacks[name] = fresh.to(self.base.weight)
+        self.stack_of(name).push(branch.up, branch.down, branch.magnitude, norm, scale, task)
+        del self.branches[name]
+
+    def drop(self, name: str) -> None:
+        """Closes the open branch of a slice and keeps nothing of it."""
+        del self.branches[name]
+
+    def branch_of(self, name: str) -> LowRankBranch:
+        """The open branch of a slice."""
+        branch = self.branches[name]
+        if not isinstance(branch, LowRankBranch):
+            raise TypeError(f"branch {name!r} must be a LowRankBranch, but it is {type(branch)}.")
+        return branch
 
     def stack_of(self, name: str) -> DirectionStack:
         """The finished directions of a slice."""
@@ -139,15 +139,17 @@ class LowRankLinear(nn.Module):
         return self._assemble(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (…, in) to (…, out)."""
+        """Maps (…, in) to (…, out), or (n, in, h, w) to (n, out, h, w)."""
         if len(self.stacks):
-            return functional.linear(x, self.base.weight + self.delta(), self.base.bias)
-        out = functional.linear(x, self.base.weight, self.base.bias)
+            return self._map(x, self.weight + self.delta(), self.base.bias)
+        out = self._map(x, self.weight, self.base.bias)
         branches = self._open_branches()
         if not branches:
             return out
         down = torch.cat([branch.down for branch in branches.values()])
         up = torch.cat([self._padded(name, branch) for name, branch in branches.items()], dim=1)
+        if isinstance(self.base, nn.Conv2d):
+            return out + functional.conv2d(self._map(x, down), up[:, :, None, None])
         return out + functional.linear(functional.linear(x, down), up)
 
     def changes(self) -> dict[str, Any]:
@@ -157,9 +159,7 @@ class LowRankLinear(nn.Module):
         """
         merged = self.slices if self._merged else {}
         return {
-            "rows": {
-                name: self.base.weight.detach()[rows].clone() for name, rows in merged.items()
-            },
+            "rows": {name: self.weight.detach()[rows].clone() for name, rows in merged.items()},
             "stacks": {
                 name: {key: value.detach() for key, value in stack.state_dict().items()}
                 for name, stack in self._all_stacks().items()
@@ -170,13 +170,18 @@ class LowRankLinear(nn.Module):
     def load_changes(self, state: dict[str, Any]) -> None:
         """Takes over what `changes` gave, onto the same pretrained layer."""
         for name, rows in state["rows"].items():
-            self.base.weight[self.slices[name]] = rows.to(self.base.weight)
+            self.weight[self.slices[name]] = rows.to(self.base.weight)
             self._merged = True
         for name, tensors in state["stacks"].items():
             fresh = DirectionStack(self.in_features, tensors["up"].shape[0])
-            fresh.up, fresh.down = tensors["up"], tensors["down"]
-            fresh.owner, fresh.alpha = tensors["owner"], nn.Parameter(tensors["alpha"].clone())
-            self.stacks[name] = fresh.to(self.base.weight.device)
+            fresh.load(tensors)
+            self.stacks[name] = fresh.to(self.base.weight)
+
+    def _map(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The layer with another weight (out, in)."""
+        if isinstance(self.base, nn.Conv2d):
+            return functional.conv2d(x, weight[:, :, None, None], bias, self.base.stride)
+        return functional.linear(x, weight, bias)
 
     def _open_branches(self) -> dict[str, LowRankBranch]:
         return {n: b for n, b in self.branches.items() if isinstance(b, LowRankBranch)}
@@ -187,11 +192,11 @@ class LowRankLinear(nn.Module):
     def _padded(self, name: str, branch: LowRankBranch) -> Tensor:
         rows = self.slices[name]
         scaled = branch.magnitude * branch.up
-        return functional.pad(scaled, (0, 0, rows.start, self.base.out_features - rows.stop))
+        return functional.pad(scaled, (0, 0, rows.start, self.base.weight.shape[0] - rows.stop))
 
     def _assemble(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Puts per-slice deltas at their rows of a (out, in) matrix of zeros."""
-        weight = self.base.weight
+        weight = self.weight
         pieces: list[Tensor] = []
         at = 0
         for name, part in sorted(parts.items(), key=lambda item: self.slices[item[0]].start):

@@ -1,12 +1,15 @@
 """DualGPM: the memory of the directions that old tasks use, kept as M or as its complement."""
 
-from typing import Any, Literal, TypeAlias
+import math
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 Energy: TypeAlias = Literal["sigma4", "sigma2"]
 Kind: TypeAlias = Literal["remove", "retain"]
+FirstTask: TypeAlias = Literal["reach", "below"]
+HalfRule: TypeAlias = Literal["complement", "mislabel"]
 
 # A singular value this many times below the rounding error of the moment carries no direction.
 ROUNDING_MARGIN = 100.0
@@ -19,17 +22,34 @@ class DualGPM:
     must avoid (M). Kind "retain": they span what is still free (M⊥). `energy` says whose squared
     singular values a threshold is a share of: the second moment's ("sigma4", released code) or
     the inputs' ("sigma2", paper). With `dual` the memory changes to "retain" once M has more
-    than half of the dimensions; without it (plain GPM) M only grows.
+    than half of the dimensions; without it (plain GPM) M only grows. The first task takes
+    directions until M holds its threshold ("reach") or, as released, stops just below it, with at
+    least one ("below"). Where these are half of the dimensions or more, a dual memory keeps their
+    complement; the released code calls them M⊥ as they stand ("mislabel").
     """
 
-    def __init__(self, dim: int, energy: Energy = "sigma4", dual: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        energy: Energy = "sigma4",
+        dual: bool = True,
+        first_task: FirstTask = "reach",
+        half_rule: HalfRule = "complement",
+    ) -> None:
         if dim < 1:
             raise ValueError(f"dim must be at least 1, but got {dim=}.")
-        if energy not in ("sigma4", "sigma2"):
-            raise ValueError(f"energy must be 'sigma4' or 'sigma2', but got {energy=}.")
+        for name, value, known in (
+            ("energy", energy, Energy),
+            ("first_task", first_task, FirstTask),
+            ("half_rule", half_rule, HalfRule),
+        ):
+            if value not in get_args(known):
+                raise ValueError(f"{name} must be one of {get_args(known)}, but got {value!r}.")
         self.dim = dim
         self.energy: Energy = energy
         self.dual = dual
+        self.first_task: FirstTask = first_task
+        self.half_rule: HalfRule = half_rule
         self.kind: Kind = "remove"
         self.basis = torch.zeros(dim, 0, dtype=torch.float64)
 
@@ -38,6 +58,11 @@ class DualGPM:
         """Number of directions that no old task holds: dim M⊥."""
         columns = self.basis.shape[1]
         return columns if self.kind == "retain" else self.dim - columns
+
+    @property
+    def empty(self) -> bool:
+        """Whether no task was absorbed yet: M has no direction."""
+        return self.kind == "remove" and self.basis.shape[1] == 0
 
     @property
     def bytes(self) -> int:
@@ -71,41 +96,66 @@ class DualGPM:
         self._check(moment)
         if rank < 1:
             raise ValueError(f"rank must be at least 1, but got {rank=}.")
-        left, values, _ = torch.linalg.svd(self.project(moment))
-        noise = ROUNDING_MARGIN * self.dim * torch.finfo(moment.dtype).eps
-        floor = noise * float(torch.linalg.matrix_norm(moment))
-        count = min(rank, self.free_dim, int((values > floor).sum()))
-        # Rounding can lean a weak direction towards M: project once more, then orthonormalise.
-        rows, _ = torch.linalg.qr(self.project(left[:, :count]))
-        designed: Tensor = rows.T.contiguous()
-        return designed
+        return self.leading(moment, rank, rounding(moment))
 
-    def absorb(self, moment: Tensor, threshold: float) -> None:
+    def leading(self, matrix: Tensor, rank: int, noise: float) -> Tensor:
+        """Leading left singular vectors of the free part of `matrix` (dim, n), (≤ rank, dim).
+
+        Singular values of less than `noise` times the Frobenius norm of `matrix` do not count.
+        """
+        left, values, _ = torch.linalg.svd(self.project(matrix), full_matrices=False)
+        count = int((values > noise * float(torch.linalg.matrix_norm(matrix))).sum())
+        return self.orthonormal(left[:, :rank][:, :count])
+
+    def orthonormal(self, columns: Tensor) -> Tensor:
+        """Orthonormal free rows (≤ n, dim), never more than are free, from `columns` (dim, n).
+
+        Rounding can lean a weak direction towards M: this projects it once more.
+        """
+        rows, _ = torch.linalg.qr(self.project(columns[:, : self.free_dim]))
+        found: Tensor = rows.T.contiguous()
+        return found
+
+    def angle(self, rows: Tensor) -> float | None:
+        """Smallest principal angle in degrees between span(`rows`), (n, dim), and M.
+
+        90 is orthogonal; None where either holds no direction.
+        """
+        if self.empty or not rows.shape[0]:
+            return None
+        columns, _ = torch.linalg.qr(rows.T)
+        held = columns - self.project(columns)
+        return math.degrees(math.acos(min(1.0, float(torch.linalg.matrix_norm(held, 2)))))
+
+    def absorb(self, moment: Tensor, threshold: float, keep_free: int = 0) -> float:
         """Updates the memory so that it holds the share `threshold` of the energy of `moment`.
+
+        At least `keep_free` directions stay free, where there are as many: then the memory
+        holds less. Returns the threshold that took effect.
 
         Raises:
             ValueError: if `moment` is not (dim, dim) or `threshold` is not in (0, 1].
+            ArithmeticError: if the released algorithm would stop here (half rule "mislabel").
         """
         self._check(moment)
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold must be in (0, 1], but got {threshold=}.")
         total = self._total(moment)
         if total == 0:
-            return
+            return threshold
         directions, energies = self._free_spectrum(moment)
         shares = energies / total
-        if self.kind == "retain":
-            self._give_up(directions, shares, threshold)
-        elif self.basis.shape[1] == 0:
-            # As released, the first task stops just below the threshold.
-            count = max(1, int((shares.cumsum(0) < threshold).sum()))
-            self.basis = directions[:, :count].contiguous()
-            if self.dual and 2 * count >= self.dim:
-                self._turn_to_complement()
-        else:
-            self._take(directions, shares, threshold)
-            if self.dual and 2 * self.basis.shape[1] > self.dim:
-                self._turn_to_complement()
+        first = self.empty
+        wanted = self._wanted(shares, threshold)
+        count = min(wanted, max(0, self.free_dim - keep_free))
+        if count and self.kind == "retain":
+            self._give_up(directions[:, :count])
+        elif count:
+            self._take(directions[:, :count])
+        self._halve(first)
+        if count == wanted:
+            return threshold
+        return min(threshold, max(0.0, 1.0 - float(shares[count:].sum())))
 
     def state_dict(self) -> dict[str, Any]:
         """Kind and basis, for a checkpoint."""
@@ -115,30 +165,50 @@ class DualGPM:
         """Takes over what `state_dict` gave."""
         self.kind, self.basis = state["kind"], state["basis"]
 
-    def _take(self, directions: Tensor, shares: Tensor, threshold: float) -> None:
-        """Kind "remove": appends leading directions until the share held reaches `threshold`."""
-        held = 1.0 - float(shares.sum())
+    def _wanted(self, shares: Tensor, threshold: float) -> int:
+        """How many of the free directions, with their `shares` of energy, M has to take in."""
+        if self.empty and self.first_task == "below":
+            return max(1, int((shares.cumsum(0) < threshold).sum()))
         count = 0
+        if self.kind == "retain":
+            free = float(shares.sum())
+            while free >= 1.0 - threshold and count < self.free_dim:
+                free -= float(shares[count])
+                count += 1
+            return count
+        held = 1.0 - float(shares.sum())
         while held < threshold and count < self.free_dim:
             held += float(shares[count])
             count += 1
-        if count:
-            fresh, _ = torch.linalg.qr(self.project(directions[:, :count]))
-            self.basis = torch.cat([self.basis.to(fresh), fresh], dim=1)
+        return count
 
-    def _give_up(self, directions: Tensor, shares: Tensor, threshold: float) -> None:
-        """Kind "retain": gives leading directions up while the free share is ≥ 1 − threshold."""
-        free = float(shares.sum())
-        count = 0
-        while free >= 1.0 - threshold and count < self.free_dim:
-            free -= float(shares[count])
-            count += 1
-        if count:
-            taken = directions[:, :count]
-            left, _, _ = torch.linalg.svd(
-                self.basis - taken @ (taken.T @ self.basis), full_matrices=False
-            )
-            self.basis = left[:, : self.free_dim - count].contiguous()
+    def _take(self, directions: Tensor) -> None:
+        """Kind "remove": appends directions to M."""
+        fresh, _ = torch.linalg.qr(self.project(directions))
+        self.basis = torch.cat([self.basis.to(fresh), fresh], dim=1)
+
+    def _give_up(self, directions: Tensor) -> None:
+        """Kind "retain": takes directions out of M⊥."""
+        rest = self.basis - directions @ (directions.T @ self.basis)
+        left, _, _ = torch.linalg.svd(rest, full_matrices=False)
+        self.basis = left[:, : self.free_dim - directions.shape[1]].contiguous()
+
+    def _halve(self, first: bool) -> None:
+        """Stores the smaller of M and M⊥; right after the first task a tie goes to M⊥."""
+        twice, least = 2 * self.basis.shape[1], self.dim if first else self.dim + 1
+        if not self.dual or self.kind == "retain" or twice < least:
+            return
+        if first and self.half_rule == "mislabel":
+            if twice > self.dim:
+                raise ArithmeticError(
+                    f"with half_rule 'mislabel' the first task may take half of the {self.dim} "
+                    f"dimensions at most, but it takes {twice // 2}: the released algorithm stops "
+                    f"here with an assertion; use 'complement' or a smaller threshold."
+                )
+            self.kind = "retain"
+            return
+        left, _, _ = torch.linalg.svd(self.basis, full_matrices=True)
+        self.basis, self.kind = left[:, self.basis.shape[1] :].contiguous(), "retain"
 
     def _free_spectrum(self, moment: Tensor) -> tuple[Tensor, Tensor]:
         """Directions (dim, dim) in the free space, strongest first, with their energies (dim,)."""
@@ -154,11 +224,6 @@ class DualGPM:
             return float(moment.square().sum())
         return float(moment.trace())
 
-    def _turn_to_complement(self) -> None:
-        left, _, _ = torch.linalg.svd(self.basis, full_matrices=True)
-        self.basis = left[:, self.basis.shape[1] :].contiguous()
-        self.kind = "retain" if self.kind == "remove" else "remove"
-
     def _check(self, moment: Tensor) -> None:
         if moment.shape != (self.dim, self.dim):
             raise ValueError(
@@ -166,3 +231,8 @@ class DualGPM:
             )
         if not bool(torch.isfinite(moment).all()):
             raise ValueError("moment must be finite, but it holds NaN or infinity.")
+
+
+def rounding(matrix: Tensor) -> float:
+    """Share of the norm of `matrix` below which its singular values are rounding noise."""
+    return ROUNDING_MARGIN * matrix.shape[0] * torch.finfo(matrix.dtype).eps

@@ -26,7 +26,7 @@ def second_moments(
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             # A product rounded to float32 would give noise the looks of weak directions.
-            rows = inputs[0].detach().flatten(0, -2).double()
+            rows = layers[name].tokens(inputs[0].detach()).double()
             sums[name] = sums[name].to(rows.device) + rows.T @ rows
             tokens[name] += rows.shape[0]
 
@@ -50,14 +50,20 @@ def interference(delta: Tensor, old_moment: Tensor) -> float:
 
 
 class OldMoments:
-    """Mean second moment of all earlier tasks by layer, each task weighted by its images."""
+    """Mean second moment of all earlier tasks by layer, each task weighted by its images.
 
-    def __init__(self) -> None:
+    For diagnosis only: where it is not `enabled`, nothing is kept and nothing is reported.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
         self.mean: dict[str, Tensor] = {}
         self.images = 0
 
     def add(self, moments: Mapping[str, Tensor], images: int) -> None:
         """Takes in the second moments of a task of `images` images."""
+        if not self.enabled:
+            return
         total = self.images + images
         for name, moment in moments.items():
             old = self.mean.get(name)

@@ -22,6 +22,7 @@ class SequentialConfig:
         """Accepts every width."""
 
 
+REFERENCE = "lower bound: the whole network is trained, nothing protects old tasks"
 ADAPTS: tuple[str, ...] = ()
 
 
@@ -34,6 +35,7 @@ class Sequential:
     """Trains every weight of the backbone on each task in turn, with the same heads and loss."""
 
     trains_backbone = True
+    rehearses = False
 
     def __init__(self, context: MethodContext) -> None:
         self._heads = TaskHeads(context.model.width, context.device, context.generator)

@@ -10,8 +10,8 @@ from study.ledger import Record
 CLASSES = 100
 OFFSETS = (0.0, 0.01, -0.01, 0.02, -0.02)
 """What a seed adds to every accuracy: the same for all methods, so pairing takes it away."""
-START = {"inflora": 0.80, "sd_lora": 0.83, "sequential": 0.75}
-SLOPE = {"inflora": 0.30, "sd_lora": 0.25, "sequential": 0.60}
+START = {"inflora": 0.80, "sd_lora": 0.83, "sequential": 0.75, "joint": 0.9, "linear_heads": 0.7}
+SLOPE = {"inflora": 0.30, "sd_lora": 0.25, "sequential": 0.60, "joint": 0.1, "linear_heads": 0.3}
 """Accuracy after t of T tasks falls by SLOPE * (0.5 + T / 100) * t / T."""
 RANK = {"inflora": 8, "sd_lora": 4}
 WIDTH = 48

@@ -1,3 +1,6 @@
+import re
+from typing import Any
+
 import pytest
 
 from study.analysis import answer
@@ -50,6 +53,31 @@ def test_a_method_that_is_better_is_said_to_be_so_with_its_numbers() -> None:
         "inflora: from 10 to 50 tasks final accuracy changes by \N{MINUS SIGN}12.0"
         in (found["More tasks"])
     )
+
+
+def test_reference_points_are_in_every_table_and_are_not_called_the_best_method() -> None:
+    methods = ("inflora", "sd_lora", "sequential", "joint", "linear_heads")
+    records = made_up_study(methods=methods)
+    cells = summarise(from_records(records))
+    assert {one.method for one in cells if one.reference} == {"sequential", "joint", "linear_heads"}
+    rows = summary_rows(records)
+    assert len(rows) == 10
+    assert sum("(upper bound" in row["cell"] for row in rows) == 2
+    compared = {(one.first, one.second) for one in compare_methods(cells)}
+    assert ("inflora", "joint") in compared and ("sd_lora", "linear_heads") in compared
+    # Two references are not: that would only weaken what is asked.
+    assert ("sequential", "joint") not in compared
+    text = answers_of(records)["50 tasks"]
+    assert "Highest mean final accuracy: sd_lora with" in text
+    assert "The reference point joint (upper bound" in text
+    found = re.search(
+        "inflora minus other reference points, in points: "
+        r"joint \N{MINUS SIGN}(\S+) \(worse\); linear_heads \+(\S+) \(better\)\.",
+        text,
+    )
+    assert found
+    # By construction 30 and 10, but for the ripple over seeds.
+    assert [float(one) for one in found.groups()] == pytest.approx([30, 10], abs=0.5)
 
 
 def test_a_method_that_loses_to_sequential_fine_tuning_is_said_to() -> None:
@@ -171,3 +199,30 @@ def test_numbers_are_written_for_people() -> None:
     assert [percent(one) for one in (0.1234, -0.5, -0.0001)] == ["12.3", f"{minus}50.0", "0.0"]
     assert percent(float("nan")) == percent(None) == "\N{EN DASH}"
     assert answer.p_text(1e-9) == "< 0.0001"
+
+
+def not_searched(records: list[Record], method: str) -> list[Record]:
+    """The same study where the cells of a method had nothing to search."""
+    cells = {one["cell"] for one in records if one["kind"] == "cell" and method in one["cell"]}
+    searches = {
+        one["trial"]
+        for one in records
+        if one["kind"] == "trial" and one["role"] == "search" and one["cell"] in cells
+    }
+    bare: dict[str, Any] = {"searched": {}, "value": None}
+    kept = [one for one in records if one.get("trial") not in searches]
+    return [
+        {**one, **bare} if one["kind"] == "winner" and one["cell"] in cells else one for one in kept
+    ]
+
+
+def test_methods_that_were_not_searched_beside_others_are_warned_of() -> None:
+    records = not_searched(made_up_study(tasks=(10,)), "sequential")
+    assert (
+        "10 tasks: settings of inflora, sd_lora were searched, those of sequential were not"
+        in warnings_of(records)
+    )
+    assert [row["best in search"] for row in summary_rows(records)][-1] == "\N{EN DASH}"
+    for method in ("inflora", "sd_lora"):
+        records = not_searched(records, method)
+    assert "were searched" not in warnings_of(records)

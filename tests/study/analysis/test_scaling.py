@@ -172,3 +172,17 @@ def test_parts_come_in_the_order_of_their_numbers() -> None:
     metrics = {f"alpha/task_{number:02d}": 0.8 for number in (100, 2, 99, 11)}
     long = TrialRecord("id", "cell", "confirm", {}, {}, 0, tasks=(TaskRecord(1, metrics, (1.0,)),))
     assert scaling.parts([long], "alpha") == ("task_02", "task_11", "task_99", "task_100")
+
+
+def test_what_a_trial_says_of_exhaustion_counts_more_than_its_rank() -> None:
+    """A rank that falls with the task, or a memory that was relaxed: the free space tells less."""
+    metrics = {f"subspace/dim_free/layer_{layer:02d}": 4.0 for layer in range(2)}
+    flags = [
+        {"subspace/exhausted_layers/layer_00": 0.0, "subspace/exhausted_layers/layer_01": flag}
+        for flag in (0.0, 1.0)
+    ]
+    tasks = tuple(
+        TaskRecord(task, {**metrics, **flag}, (1.0,)) for task, flag in enumerate(flags, start=1)
+    )
+    one = TrialRecord("id", "cell", "confirm", {"method.rank": 9}, {}, 3, tasks=tasks)
+    assert scaling.first_exhausted([one]) == [Exhaustion("layer_01", 2, 3)]

@@ -4,7 +4,6 @@ import torch
 
 from trainables import catalog
 from trainables.config import DataConfig
-from trainables.data.batches import TaskImages, random_affine
 from trainables.data.sources import SOURCES, load_arrays
 from trainables.data.stream import TaskStream, class_incremental
 
@@ -83,27 +82,3 @@ def test_one_class_a_task_on_all_icons() -> None:
     classes = catalog.dataset("icons").classes
     stream = class_incremental(DataConfig(tasks=classes), seed=1993)
     assert len(stream) == classes
-
-
-def test_batches_are_each_image_once_and_repeatable() -> None:
-    data = class_incremental(GAUSSIAN, 0)[0].train
-    drawn = []
-    for _ in range(2):
-        images = TaskImages(data, 7, "affine", torch.Generator().manual_seed(1))
-        drawn.append(list(images.shuffled()))
-    labels = torch.cat([labels for _, labels in drawn[0]])
-    assert sorted(labels.tolist()) == sorted(data.labels.tolist())
-    for (one, _), (other, _) in zip(*drawn, strict=True):
-        assert torch.equal(one, other)
-    plain = torch.cat(list(TaskImages(data, 7, "none", torch.Generator()).plain()))
-    assert torch.equal((plain * 255).round().to(torch.uint8), data.images)
-
-
-def test_augmentation_keeps_range_and_moves_pixels() -> None:
-    images = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    moved = random_affine(images, torch.Generator().manual_seed(0))
-    assert moved.shape == images.shape
-    assert float(moved.min()) >= 0.0 and float(moved.max()) <= 1.0 + 1e-6
-    assert float((moved - images).abs().mean()) > 0.01
-    blank = torch.ones(4, 1, 32, 32)
-    torch.testing.assert_close(random_affine(blank, torch.Generator().manual_seed(0)), blank)

@@ -23,6 +23,14 @@ def fill(branches: dict[str, LowRankBranch], seed: int) -> None:
             branch.magnitude.fill_(0.8)
 
 
+def make_old(layer: LowRankLinear) -> None:
+    """Makes the open pairs old, each with a magnitude of its own."""
+    for name in list(layer.branches):
+        pair = layer.branch_of(name)
+        norm = torch.linalg.matrix_norm(pair.up @ pair.down).detach()
+        layer.stack(name, norm, norm, task=1)
+
+
 def inputs(count: int = 7) -> Tensor:
     return torch.randn(
         count, WIDTH, generator=torch.Generator().manual_seed(9), dtype=torch.float64
@@ -59,7 +67,7 @@ def test_stacking_changes_no_output_and_leaves_unit_directions() -> None:
     for seed in range(3):
         fill(layer.add_branch(2 + seed), seed)
         before = layer(inputs())
-        layer.stack()
+        make_old(layer)
         torch.testing.assert_close(layer(inputs()), before, atol=1e-12, rtol=0)
     for name in ("q", "v"):
         stack = layer.stack_of(name)
@@ -77,12 +85,12 @@ def test_composed_weight_equals_the_sum_of_its_parts() -> None:
         fill(branches, seed)
         parts.append({name: branch.delta().detach().clone() for name, branch in branches.items()})
         if seed < 3:
-            layer.stack()
+            make_old(layer)
     expected = layer.base.weight.detach().clone()
     for part in parts:
         for name, delta in part.items():
             expected[QKV[name]] += delta
-    output = inputs() @ expected.T + layer.base.bias
+    output = nn.functional.linear(inputs(), expected, layer.base.bias)
     torch.testing.assert_close(layer(inputs()), output, atol=1e-12, rtol=0)
 
 
@@ -90,7 +98,7 @@ def test_old_magnitudes_scale_their_own_direction_and_get_gradients() -> None:
     layer = make_layer(("q",))
     for seed in range(2):
         fill(layer.add_branch(2), seed)
-        layer.stack()
+        make_old(layer)
     stack = layer.stack_of("q")
     unit = stack.up[:, :2] @ stack.down[:2]
     before = layer(inputs())
@@ -114,7 +122,6 @@ def test_training_up_equals_training_the_weight_inside_span_down() -> None:
     layer = LowRankLinear(nn.Linear(WIDTH, WIDTH).double(), {"k": slice(0, WIDTH)})
     initial = layer.base.weight.detach().clone()
     weight = initial.clone().requires_grad_(True)
-    bias = layer.base.bias.detach()
     branch = layer.add_branch(rank)["k"]
     with torch.no_grad():
         branch.down.copy_(rows)
@@ -123,7 +130,8 @@ def test_training_up_equals_training_the_weight_inside_span_down() -> None:
         optimizer.zero_grad()
         torch.tanh(layer(x)).sub(target).square().mean().backward()
         optimizer.step()
-        loss = torch.tanh(x @ weight.T + bias).sub(target).square().mean()
+        outputs = torch.tanh(nn.functional.linear(x, weight, layer.base.bias))
+        loss = outputs.sub(target).square().mean()
         (gradient,) = torch.autograd.grad(loss, weight)
         with torch.no_grad():
             weight -= lr * gradient @ rows.T @ rows
@@ -146,7 +154,7 @@ def test_changes_carry_over_to_a_fresh_layer() -> None:
     fill(trained.add_branch(3), seed=1)
     trained.merge()
     fill(trained.add_branch(2), seed=2)
-    trained.stack()
+    make_old(trained)
     fresh = make_layer(("k", "v"))
     fresh.load_changes(trained.changes())
     assert torch.equal(fresh(inputs()), trained(inputs()))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.low_rank.branch import LowRankLinear
-from trainables.low_rank.dual_gpm import DualGPM, Energy
+from trainables.low_rank.dual_gpm import DualGPM, Energy, FirstTask
 from trainables.low_rank.moments import second_moments
 
 GOLDEN = Path(__file__).with_name("dualgpm_small.npz")
@@ -30,7 +30,7 @@ def projector(memory: DualGPM) -> Tensor:
 
 def test_reproduces_the_released_algorithm() -> None:
     golden = np.load(GOLDEN)
-    memory = DualGPM(DIM)
+    memory = DualGPM(DIM, first_task="below")
     for index in range(len(golden["cov"])):
         moment = torch.from_numpy(golden["cov"][index])
         # The released code divides by √3; the signs of singular vectors are free.
@@ -91,15 +91,96 @@ def test_inputs_of_few_dimensions_are_no_more_after_a_pass_in_float32() -> None:
     assert DualGPM(DIM).design(moment, rank=8).shape[0] == 5
 
 
-def test_plain_and_dual_memories_hold_the_same_space() -> None:
-    dual, plain = DualGPM(DIM, dual=True), DualGPM(DIM, dual=False)
-    for seed in range(30):
-        moment, threshold = random_moment(seed, decay=0.85), 0.9 + 0.1 * seed / 30
+@pytest.mark.parametrize("energy", ["sigma4", "sigma2"])
+@pytest.mark.parametrize("first_task", ["reach", "below"])
+def test_plain_and_dual_memories_hold_the_same_space_over_50_tasks(
+    energy: Energy, first_task: FirstTask
+) -> None:
+    dual, plain = (DualGPM(DIM, energy, dual, first_task) for dual in (True, False))
+    start = 0.9 if energy == "sigma4" else 0.6
+    for seed in range(50):
+        moment, threshold = random_moment(seed, decay=0.85), start + (1 - start) * seed / 50
         dual.absorb(moment, threshold)
         plain.absorb(moment, threshold)
         torch.testing.assert_close(projector(dual), projector(plain), atol=1e-9, rtol=0)
+        assert dual.free_dim == plain.free_dim
     assert dual.kind == "retain"
     assert dual.bytes < plain.bytes
+
+
+@pytest.mark.parametrize("energy", ["sigma4", "sigma2"])
+def test_the_first_task_reaches_its_threshold_or_stays_below(energy: Energy) -> None:
+    """The released code stops one direction too early."""
+    moment = random_moment(0, decay=0.9)
+    reach, below = (DualGPM(DIM, energy, first_task=one) for one in ("reach", "below"))
+    for memory in (reach, below):
+        assert memory.absorb(moment, 0.8) == 0.8
+    assert below.free_energy_share(moment) > 0.2 >= reach.free_energy_share(moment)
+    assert below.free_dim == reach.free_dim + 1
+
+
+def test_below_takes_one_direction_at_least() -> None:
+    memory = DualGPM(8, first_task="below")
+    memory.absorb(torch.diag(torch.tensor([1.0, *[1e-3] * 7], dtype=torch.float64)), 0.5)
+    assert memory.free_dim == 7
+
+
+def flat_moment() -> Tensor:
+    """Nearly equal energies in 8 dimensions: a share of (k + 0.5) / 8 is reached by k + 1."""
+    return torch.diag(torch.linspace(1.0, 1.0 - 1e-3, 8, dtype=torch.float64))
+
+
+def test_mislabelling_keeps_the_wrong_half_at_exactly_half_and_stops_above() -> None:
+    """Released: "retain" without the complement, so that new tasks get old directions only."""
+    right, wrong = (DualGPM(8, "sigma2", half_rule=one) for one in ("complement", "mislabel"))
+    for memory in (right, wrong):
+        memory.absorb(flat_moment(), 3.5 / 8)
+        assert (memory.kind, memory.free_dim) == ("retain", 4)
+    torch.testing.assert_close(projector(wrong), torch.eye(8).double() - projector(right))
+    with pytest.raises(ArithmeticError, match="takes 5: the released algorithm stops here"):
+        DualGPM(8, "sigma2", half_rule="mislabel").absorb(flat_moment(), 4.5 / 8)
+
+
+def test_below_half_and_without_a_dual_memory_the_half_rule_does_nothing() -> None:
+    for dual, threshold in ((True, 2.5 / 8), (False, 6.5 / 8)):
+        memories = [DualGPM(8, "sigma2", dual, half_rule=r) for r in ("complement", "mislabel")]
+        for memory in memories:
+            memory.absorb(flat_moment(), threshold)
+            assert memory.kind == "remove"
+        torch.testing.assert_close(projector(memories[0]), projector(memories[1]))
+
+
+@pytest.mark.parametrize("dual", [True, False])
+def test_a_lowered_threshold_keeps_directions_free_and_is_reported(dual: bool) -> None:
+    memory = DualGPM(DIM, dual=dual)
+    lowered = 0
+    for seed in range(40):
+        moment = random_moment(seed)
+        effective = memory.absorb(moment, 0.999, keep_free=4)
+        assert memory.free_dim >= 4
+        held = 1 - memory.free_energy_share(moment)
+        if effective < 0.999:
+            lowered += 1
+            # Projecting on one side counts an energy of C that both sides together lack.
+            assert effective == pytest.approx(held, abs=1e-9)
+        else:
+            assert held >= 0.999 - 1e-9
+    assert lowered > 10
+    assert memory.free_dim == 4
+
+
+def test_angle_is_that_of_the_plane_closest_to_the_memory() -> None:
+    axes = torch.eye(6, dtype=torch.float64)
+    for dual in (True, False):
+        memory = DualGPM(6, "sigma2", dual)
+        assert memory.angle(axes[:2]) is None
+        memory.absorb(torch.diag(torch.tensor([3.0, 2, 1, 0, 0, 0], dtype=torch.float64)), 0.99)
+        assert memory.kind == ("retain" if dual else "remove")
+        assert memory.angle(axes[3:5]) == pytest.approx(90)
+        assert memory.angle(axes[2:5]) == pytest.approx(0, abs=1e-5)
+        tilted = torch.stack([axes[5], 3**0.5 * axes[0] + axes[4]])
+        assert memory.angle(tilted) == pytest.approx(30)
+        assert memory.angle(axes[:0]) is None
 
 
 def test_half_of_the_dimensions_at_the_first_task_keeps_the_complement() -> None:
@@ -123,7 +204,7 @@ def test_inputs_energy_keeps_far_more_than_the_moments() -> None:
     moment = torch.diag(1.0 / torch.arange(1, 769, dtype=torch.float64))
     kept = {}
     for energy in ("sigma4", "sigma2"):
-        memory = DualGPM(768, energy, dual=False)
+        memory = DualGPM(768, energy, dual=False, first_task="below")
         memory.absorb(moment, 0.98)
         kept[energy] = memory.basis.shape[1]
     assert kept == {"sigma4": 28, "sigma2": 664}
@@ -134,6 +215,8 @@ def test_inputs_energy_keeps_far_more_than_the_moments() -> None:
     [
         (lambda: DualGPM(0), "dim must be at least 1"),
         (lambda: DualGPM(4, "sigma3"), "energy must be"),  # type: ignore[arg-type]
+        (lambda: DualGPM(4, first_task="at"), "first_task must be"),  # type: ignore[arg-type]
+        (lambda: DualGPM(4, half_rule="no"), "half_rule must be"),  # type: ignore[arg-type]
         (lambda: DualGPM(4).design(torch.eye(4), 0), "rank must be at least 1"),
         (lambda: DualGPM(4).design(torch.eye(5), 1), "moment must have shape"),
         (lambda: DualGPM(4).absorb(torch.eye(4), 1.5), "threshold must be in"),

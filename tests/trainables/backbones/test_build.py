@@ -1,0 +1,135 @@
+"""What is built from a config: weights, branches, pixels, features."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from trainables.backbones import selection
+from trainables.backbones.adapted import build_backbone, feature_width, insert_branches
+from trainables.backbones.inspection import layers_of
+from trainables.backbones.pixels import Normalise
+from trainables.backbones.registry import create_network
+from trainables.backbones.timm_lookup import describe
+from trainables.config import TrialConfig
+
+MakeConfig = Callable[..., TrialConfig]
+# name, image size, adapted layers, inputs of the first, width of the features
+TIMM = [
+    ("deit_tiny_patch16_224", 32, 12, 192, 192),
+    ("vit_small_patch14_dinov2", 28, 12, 384, 384),
+    ("swin_s3_tiny_224", 32, 12, 96, 768),
+    ("convnext_atto", 32, 24, 40, 320),
+    ("tf_efficientnet_lite0", 32, 32, 32, 1280),
+    ("resnet18", 32, 3, 64, 512),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "count", "inputs", "width"), TIMM)
+def test_timm_networks_take_branches(
+    name: str, size: int, count: int, inputs: int, width: int
+) -> None:
+    info = describe(name, (), size, 3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = create_network(name, False, None, size, 3).eval()
+        images = torch.rand(2, 3, size, size)
+    assert layers_of(network) == info.layers
+    assert info.pretrained
+    assert size % info.patch_size == 0
+    selected = selection.select(info.layers, None, "all")
+    assert len(selected) == count
+    assert selected["layer_00"].inputs == inputs
+    with torch.no_grad():
+        before = network(images)
+        layers = insert_branches(network, selected, ("k", "v"))
+        assert feature_width(network, selected, images) == width == before.shape[1]
+        assert torch.equal(network(images), before)
+        opened = [layer.add_branch(2) for layer in layers.values()]
+        for branches in opened:
+            for branch in branches.values():
+                torch.nn.init.normal_(branch.down)
+        assert torch.equal(network(images), before)
+        for branch in opened[0].values():
+            torch.nn.init.normal_(branch.up)
+        assert not torch.equal(network(images), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit_tiny_patch16_224", 8, "1 × 8 × 8 images, but vit_tiny_patch16_224 cannot"),
+        ("levit_128", 32, "1 × 32 × 32 images, but levit_128 cannot take them"),
+        ("vit_tiny_patch16_224.no_tag", 32, r"or one of \['vit_tiny_patch16_224.augreg_in21k'"),
+        ("resnet81", 32, r"a timm model, but got 'resnet81'. Close names: \['resnet18'"),
+    ],
+)
+def test_what_timm_cannot_do_is_said(name: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"backbone.name must be .*{message}"):
+        describe(name, ("compact_vit",), size, 1)
+
+
+def test_attention_that_reads_its_weight_is_found_before_anything_is_built() -> None:
+    layers = describe("beit_base_patch16_224", (), 32, 1).layers
+    assert {one.called for one in layers if one.kind == "qkv"} == {False}
+    with pytest.raises(ValueError, match=r"never calls blocks.0.attn.qkv"):
+        selection.select(layers, None, "all")
+    assert len(selection.select(layers, ("*.mlp.fc1",), "first:3")) == 3
+
+
+@pytest.mark.parametrize(("name", "patch"), [("pvt_v2_b0", 4), ("xcit_nano_12_p16_224", 16)])
+def test_patch_size_is_the_step_between_patches(name: str, patch: int) -> None:
+    assert describe(name, (), 32, 1).patch_size == patch
+
+
+@pytest.mark.parametrize("network", ["test_vit", "test_swin", "test_convnext"])
+def test_the_seed_decides_the_random_weights_and_nothing_else(
+    network: str, tiny: MakeConfig
+) -> None:
+    def build(seed: int) -> dict[str, torch.Tensor]:
+        return build_backbone(
+            tiny("inflora", {"backbone.name": network, "seed": seed}), ("k", "v")
+        ).state_dict()
+
+    state = torch.get_rng_state()
+    one, again, other = build(1), build(1), build(2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_local_file_is_loaded_whatever_the_seed(tiny: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "vit.safetensors"
+    source = create_network("test_vit", False, None, 8, 1).eval()
+    save_file(source.state_dict(), path)
+    changes = {"backbone.pretrained": True, "backbone.checkpoint": str(path), "seed": 5}
+    model = build_backbone(tiny("inflora", changes), ("k", "v"))
+    images = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(model(images), source(images))
+    assert not model.training
+    with pytest.raises(ValueError, match=r"backbone.pretrained must be true with backbone.check"):
+        tiny("inflora", {"backbone.checkpoint": str(path)})
+
+
+def test_config_refuses_pixel_statistics_that_nobody_knows(tiny: MakeConfig) -> None:
+    with pytest.raises(ValueError, match=r"backbone.normalise must be 'none' for .* test_vit"):
+        tiny("inflora", {"backbone.normalise": "pretrained"})
+
+
+def test_timm_networks_can_be_fed_as_they_were_pretrained(tiny: MakeConfig) -> None:
+    changes = {"backbone.name": "resnet18", "data.image_size": 32}
+    plain = build_backbone(tiny("inflora", changes), ("k", "v"))
+    changes["backbone.normalise"] = "pretrained"
+    normalised = build_backbone(tiny("inflora", changes), ("k", "v"))
+    assert isinstance(normalised.inputs, Normalise)
+    assert plain.state_dict().keys() == normalised.state_dict().keys()
+    images = torch.rand(2, 1, 32, 32)
+    mean, deviation = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
+    with torch.no_grad():
+        expected = plain((images - mean) / deviation)
+        torch.testing.assert_close(normalised(images), expected)
+        assert not torch.allclose(plain(images), expected)
+    assert (plain.width, normalised.width) == (512, 512)

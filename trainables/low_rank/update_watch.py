@@ -1,0 +1,57 @@
+"""How far each task's update reaches into the inputs of old tasks, where no memory keeps them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.low_rank.branch import LowRankLinear
+from trainables.low_rank.moments import OldMoments, second_moments
+
+
+class UpdateWatch:
+    """Interference of every task's update, from a pass of its own over each task's images.
+
+    For diagnosis only: where it is not `enabled`, it keeps nothing and measures nothing.
+    """
+
+    def __init__(self, layers: Mapping[str, LowRankLinear], enabled: bool) -> None:
+        self._layers = layers
+        self._old = OldMoments(enabled)
+        self._before: dict[str, Tensor] = {}
+
+    def start(self, deltas: Mapping[str, Tensor]) -> None:
+        """Takes what was added to each layer's weight before the task, (rows, in)."""
+        if self._old.enabled:
+            self._before = dict(deltas)
+
+    def finish(
+        self,
+        deltas: Mapping[str, Tensor],
+        model: nn.Module,
+        batches: Iterable[Tensor],
+        images: int,
+    ) -> dict[str, float]:
+        """Returns ‖ΔW C_old‖ / (‖ΔW‖ ‖C_old‖) by layer, and takes the task's moments in.
+
+        `deltas` is what is added after the task; a layer that `start` did not name began at 0.
+        `batches` are the task's `images` images, seen by the `model` as it now stands.
+        """
+        if not self._old.enabled:
+            return {}
+        moved = {
+            name: delta - self._before[name] if name in self._before else delta
+            for name, delta in deltas.items()
+        }
+        self._before = {}
+        disturbed = self._old.interference(moved)
+        self._old.add(second_moments(model, self._layers, batches), images)
+        return disturbed
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments of old tasks."""
+        return self._old.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self._old.load_state_dict(state)
