@@ -101,7 +101,10 @@ def _status(study: StudyRecords) -> str:
 def _results(study: StudyRecords, cells: Sequence[CellSummary]) -> str:
     chances = sorted({one.chance for one in cells if one.chance is not None})
     chance = " or ".join(f"{percent(one)} %" for one in chances)
-    rows = text_rows(cells)
+    rows = [
+        {**row, "cell": f"{row['cell']}\n({one.reference})" if one.reference else row["cell"]}
+        for one, row in zip(cells, text_rows(cells), strict=True)
+    ]
     numbers = {
         name for name in (rows[0] if rows else {}) if name.endswith((", %", "points", ", s"))
     }

@@ -91,7 +91,7 @@ def text_rows(cells: Sequence[CellSummary]) -> list[dict[str, str]]:
     """The summary table as text: shares in %, ± is the 95 % t-interval over n seeds."""
     return [
         {
-            "cell": one.label + (f"\n({one.reference})" if one.reference else ""),
+            "cell": one.label,
             "final accuracy, %": with_interval(one.final),
             "AAA, %": percent(one.average_anytime.mean),
             "forgetting, points": percent(one.forgetting.mean),

@@ -222,3 +222,8 @@ def test_chance_of_a_cell_with_all_classes_is_its_data_sets() -> None:
             one["params"] |= {"data.name": "gaussian", "data.classes": None}
     (cell,) = summarise(from_records(records))
     assert cell.chance == 1 / 64
+
+
+def test_a_reference_point_says_in_the_table_what_it_shows(tmp_path: Path) -> None:
+    _, html = written(small(methods=("inflora", "joint")), tmp_path)
+    assert html.count("(upper bound: trains on the images of all tasks seen)</td>") == 2
