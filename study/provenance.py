@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from study.ledger import Record
@@ -12,8 +13,8 @@ from study.ranges import text
 PACKAGES = ("low-rank-continual-study", "torch", "timm", "ray", "optuna", "mlflow", "numpy")
 
 
-def opening_records(plan: Plan) -> list[Record]:
-    """The first records of a ledger: the study and its cells."""
+def opening_records(plan: Plan, data: Mapping[str, str]) -> list[Record]:
+    """The first records of a ledger: the study and its cells; `data` holds hashes of splits."""
     study = {
         "kind": "study",
         "version": 1,
@@ -24,6 +25,7 @@ def opening_records(plan: Plan) -> list[Record]:
         "commit": _commit(),
         "host": platform.node(),
         "chance": plan.chance,
+        "data": dict(data),
     }
     cells = [
         {

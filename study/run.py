@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the studies that come along")
     parser.add_argument("--validate", action="store_true", help="check the study file and stop")
     parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="check the study's data sets on this machine, pin their splits, decode them, and stop",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -93,12 +98,17 @@ def _command(options: argparse.Namespace) -> int:
         plan = _plan(options)
         if options.validate:
             return _describe(plan)
+        if options.prepare:
+            return _prepare(plan)
+        from study.preparation import data_hashes
+
+        hashes = data_hashes(plan)
         output = _output_folder(options.output, plan.spec.name)
     except ValueError as error:
         return _refuse(error)
     # From here on a ValueError is nobody's mistake but this project's.
     try:
-        return _conduct(plan, output)
+        return _conduct(plan, output, hashes)
     except MistakeError as error:
         return _refuse(error)
 
@@ -158,6 +168,17 @@ def _describe(plan: "Plan") -> int:
     return 0
 
 
+def _prepare(plan: "Plan") -> int:
+    from study.preparation import prepare_all
+
+    try:
+        for line in prepare_all(plan):
+            print(line)
+    except OSError as error:
+        raise ValueError(f"the data cannot be prepared: {error}.") from error
+    return 0
+
+
 def _output_folder(wanted: Path | None, name: str) -> Path:
     """Makes the folder a study writes to.
 
@@ -174,7 +195,7 @@ def _output_folder(wanted: Path | None, name: str) -> Path:
     return output
 
 
-def _conduct(plan: "Plan", output: Path) -> int:
+def _conduct(plan: "Plan", output: Path, hashes: dict[str, str]) -> int:
     """Runs the plan, keeps its records, and shows what came out, also where the engine fails.
 
     Raises:
@@ -195,7 +216,7 @@ def _conduct(plan: "Plan", output: Path) -> int:
         try:
             try:
                 with contextlib.closing(ledger):
-                    _run(plan, output, (ledger.append, tracker.write), console, interrupts)
+                    _run(plan, output, (ledger.append, tracker.write), console, interrupts, hashes)
             finally:
                 reported = _show(output, console)
         finally:
@@ -219,6 +240,7 @@ def _run(
     sinks: "Sequence[Callable[[Record], None]]",
     console: "Console",
     interrupts: "Interrupts",
+    hashes: dict[str, str],
 ) -> None:
     """Runs the plan and hands every record to all sinks and to the display.
 
@@ -236,7 +258,7 @@ def _run(
             for sink in (*sinks, display.write):
                 sink(one)
 
-        for one in opening_records(plan):
+        for one in opening_records(plan, hashes):
             record(one)
         complete = False
         try:

@@ -259,6 +259,8 @@ def _tags(record: Record) -> dict[str, Any]:
         versions = ", ".join(f"{name} {one}" for name, one in record["versions"].items())
         keys = ("question", "commit", "host", "chance")
         tags |= {"role": "study", "versions": versions, "mlflow.note.content": record["question"]}
+        # Ledgers of before the data sets of files have none.
+        tags |= {f"split of {name}": sha256 for name, sha256 in record.get("data", {}).items()}
         if record["commit"]:
             tags["mlflow.source.git.commit"] = record["commit"]
     elif record["kind"] == "cell":

@@ -7,23 +7,19 @@ their declarations are read from the source, so that adding a method registers n
 import dataclasses
 from types import MappingProxyType
 
+from trainables.data import known
+from trainables.data.known import DATASETS, DatasetInfo
 from trainables.method_files import method_config, method_file, methods
 
-__all__ = ["backbone", "dataset", "method_config", "method_file", "methods"]
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """A data set: number of classes, image sizes (pixels) it exists in, channels.
-
-    `fewest_images` is the number of training images of its smallest class, over all splits.
-    """
-
-    classes: int
-    image_sizes: tuple[int, ...]
-    channels: int
-    fewest_images: int
-    splits: tuple[str, ...] = ("random",)
+__all__ = [
+    "DATASETS",
+    "DatasetInfo",
+    "backbone",
+    "dataset",
+    "method_config",
+    "method_file",
+    "methods",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +41,8 @@ class LayerInfo:
 class BackboneInfo:
     """A backbone: its layers in order, patch size (pixels), whether pretrained weights exist.
 
-    `image_size` is the only one it takes, in pixels; None where it is built for the data's.
+    `image_size` is the only one it takes, in pixels, `channels` the number of channels; None
+    where it is built for the data's.
     `pixel_statistics` says whether mean and deviation of its pretraining's pixels are known.
     """
 
@@ -54,14 +51,7 @@ class BackboneInfo:
     image_size: int | None
     pretrained: bool
     pixel_statistics: bool = False
-
-
-DATASETS = MappingProxyType(
-    {
-        "icons": DatasetInfo(315, (32, 64), 1, 14, ("random", "unseen_family")),
-        "gaussian": DatasetInfo(64, (8, 32), 1, 20),
-    }
-)
+    channels: int | None = None
 
 
 def _linear(path: str, inputs: int) -> LayerInfo:
@@ -89,8 +79,11 @@ BACKBONES = MappingProxyType(
             patch_size=8,
             image_size=32,
             pretrained=True,
+            channels=1,
         ),
-        "test_vit": BackboneInfo(_blocks("blocks", 2, 16), 4, image_size=8, pretrained=False),
+        "test_vit": BackboneInfo(
+            _blocks("blocks", 2, 16), 4, image_size=8, pretrained=False, channels=1
+        ),
         "test_swin": BackboneInfo(
             (
                 *_blocks("layers.0.blocks", 1, 16),
@@ -100,6 +93,7 @@ BACKBONES = MappingProxyType(
             patch_size=2,
             image_size=8,
             pretrained=False,
+            channels=1,
         ),
         "test_convnext": BackboneInfo(
             (
@@ -113,19 +107,30 @@ BACKBONES = MappingProxyType(
             patch_size=1,
             image_size=8,
             pretrained=False,
+            channels=1,
         ),
     }
 )
 
 
-def dataset(name: str) -> DatasetInfo:
-    """Looks a data set up.
+def dataset(
+    name: str, root: str | None = None, split: str | None = None, manifest: str | None = None
+) -> DatasetInfo:
+    """Looks a data set up; of "folder:NAME" and "npz:NAME" the files below `root` are listed.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is none of that name, or its files are not there or wrong.
     """
+    if known.generic_name(name) is not None:
+        # Only here: most studies use what is known without looking at files.
+        from trainables.data.file_sets import describe
+
+        return describe(name, root, split, manifest)
     if name not in DATASETS:
-        raise ValueError(f"data.name must be one of {sorted(DATASETS)}, but got {name!r}.")
+        raise ValueError(
+            f"data.name must be one of {sorted(DATASETS)}, folder:NAME or npz:NAME, "
+            f"but got {name!r}."
+        )
     return DATASETS[name]
 
 
@@ -133,11 +138,17 @@ def backbone(name: str, image_size: int, channels: int) -> BackboneInfo:
     """Looks a backbone up: an embedded one at once, any other through timm (seconds).
 
     Raises:
-        ValueError: if neither this project nor timm has it, or timm's does not take images of
+        ValueError: if neither this project nor timm has it, or it does not take images of
             `channels` × `image_size` × `image_size` pixels.
     """
     if name in BACKBONES:
-        return BACKBONES[name]
+        info = BACKBONES[name]
+        if info.channels not in (None, channels):
+            raise ValueError(
+                f"backbone.name {name} takes images of {info.channels} channels, but the data "
+                f"have {channels}; data.grey: true makes coloured images grey."
+            )
+        return info
     # Only here, since timm takes seconds to import and most studies use what is embedded.
     from trainables.backbones.timm_lookup import describe
 

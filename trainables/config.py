@@ -58,7 +58,7 @@ class TrialConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in [0, 2**31), but got {self.seed}.")
-        channels = catalog.dataset(self.data.name).channels
+        channels = self.data.channels
         key = "data.image_size" if self.backbone.image_size is None else "backbone.image_size"
         size = self.input_size
         if not 1 <= size <= MOST_PIXELS:

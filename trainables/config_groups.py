@@ -19,13 +19,21 @@ class DataConfig:
     `augmentation` of training images: small turns, shifts and scalings ("affine"), or a crop of
     a random share of the area of at least `crop_scale` (read by it alone), resized to the whole
     and flipped half the time ("random_resized_crop").
+
+    `name` may be "folder:NAME" or "npz:NAME", a folder or file below `root`, the absolute folder
+    of data sets (None: the environment variable LRCS_DATA_ROOT, then the system's). `split` is a
+    rule (None: the first of the data set's), `manifest` the absolute path of a file that pins
+    labels and splits instead. `grey` makes coloured images grey, `invert` swaps black and white,
+    both while decoding. The first task brings `first_classes`, the others even shares of the rest
+    (None: as even as possible). `cache` keeps decoded images on this machine ("auto") or decodes
+    them every time ("off").
     """
 
     name: str = "icons"
     tasks: int = 10
     classes: int | None = None
     image_size: int = 32
-    split: str = "random"
+    split: str | None = None
     class_order: Literal["shuffled", "natural"] = "shuffled"
     evaluation: Literal["validation", "test"] = "validation"
     validation_share: float = 0.2
@@ -33,9 +41,16 @@ class DataConfig:
     test_per_class: int | None = None
     augmentation: Literal["affine", "random_resized_crop", "none"] = "affine"
     crop_scale: float = 0.08
+    root: str | None = None
+    manifest: str | None = None
+    grey: bool = False
+    invert: bool = False
+    first_classes: int | None = None
+    cache: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
-        info = catalog.dataset(self.name)
+        _check_paths(self)
+        info = self.info
         classes = info.classes if self.classes is None else self.classes
         if not 1 <= classes <= info.classes:
             raise ValueError(
@@ -46,12 +61,15 @@ class DataConfig:
                 f"data.tasks must be in [1, {classes}] (the number of classes of {self.name} "
                 f"in use), but got {self.tasks}."
             )
-        if self.image_size not in info.image_sizes:
+        _check_first(self.first_classes, self.tasks, classes)
+        if info.image_sizes is not None and self.image_size not in info.image_sizes:
             raise ValueError(
                 f"data.image_size must be one of {list(info.image_sizes)} for {self.name}, "
                 f"but got {self.image_size}."
             )
-        if self.split not in info.splits:
+        if self.image_size < 1:
+            raise ValueError(f"data.image_size must be at least 1, but got {self.image_size}.")
+        if self.split is not None and self.split not in info.splits:
             raise ValueError(
                 f"data.split must be one of {list(info.splits)} for {self.name}, "
                 f"but got {self.split!r}."
@@ -67,7 +85,9 @@ class DataConfig:
             least = 2 if key == "train_per_class" else 1
             if cap is not None and cap < least:
                 raise ValueError(f"data.{key} must be at least {least} or null, but got {cap}.")
-        fewest = min(info.fewest_images, self.train_per_class or info.fewest_images)
+        # Where only the files know, the stream finds out.
+        counts = [one for one in (info.fewest_images, self.train_per_class) if one is not None]
+        fewest = min(counts, default=2)
         if fewest - validation_images(fewest, self.validation_share) < 1:
             raise ValueError(
                 f"data.validation_share {self.validation_share} leaves no training image of the "
@@ -75,9 +95,59 @@ class DataConfig:
             )
 
     @property
+    def info(self) -> catalog.DatasetInfo:
+        """What is known of the data set."""
+        return catalog.dataset(self.name, self.root, self.split, self.manifest)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the trainer sees."""
+        return 1 if self.grey else self.info.channels
+
+    @property
     def classes_in_use(self) -> int:
         """Number of classes over all tasks."""
-        return catalog.dataset(self.name).classes if self.classes is None else self.classes
+        return self.info.classes if self.classes is None else self.classes
+
+    @property
+    def task_sizes(self) -> tuple[int, ...]:
+        """Classes that each task brings; where they cannot be equal, the earlier have one more."""
+        first = self.first_classes
+        if first is None:
+            return _even(self.classes_in_use, self.tasks)
+        return (first, *_even(self.classes_in_use - first, self.tasks - 1))
+
+
+def _even(classes: int, tasks: int) -> tuple[int, ...]:
+    return tuple(classes // tasks + (index < classes % tasks) for index in range(tasks))
+
+
+def _check_first(first: int | None, tasks: int, classes: int) -> None:
+    """Refuses a first task that leaves another one empty."""
+    if first is None:
+        return
+    least = classes if tasks == 1 else 1
+    most = classes - (tasks - 1)
+    if not least <= first <= most:
+        raise ValueError(
+            f"data.first_classes must be in [{least}, {most}] or null, so that each of {tasks} "
+            f"tasks brings one of {classes} classes, but got {first}."
+        )
+
+
+def _check_paths(config: DataConfig) -> None:
+    """Refuses what depends on the working directory or means nothing for this data set."""
+    for key in ("root", "manifest"):
+        value = getattr(config, key)
+        if value is not None and not Path(value).is_absolute():
+            raise ValueError(f"data.{key} must be an absolute path or null, but got {value!r}.")
+    embedded = catalog.DATASETS.get(config.name)
+    if embedded is not None and embedded.files is None:
+        for key in ("manifest", "grey", "invert"):
+            if getattr(config, key):
+                raise ValueError(
+                    f"data.{key} is for data sets of files, but data.name is {config.name}."
+                )
 
 
 def validation_images(images: int, share: float) -> int:

@@ -12,7 +12,7 @@ from trainables import metrics, usage
 from trainables.backbones.adapted import build_backbone
 from trainables.config import TrialConfig
 from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
-from trainables.data.stream import ImageSet, Task, class_incremental
+from trainables.data.stream import ImageSet, Task, class_incremental, joined
 from trainables.method import (
     MethodContext,
     ParamGroup,
@@ -50,8 +50,8 @@ class SequentialTrainer:
         self.config = config
         self._device = torch.device(device)
         self._generator = torch.Generator().manual_seed(config.seed)
-        self._stream = class_incremental(config.data, config.seed)
-        self._held_out = self._joined([task.held_out for task in self._stream])
+        self._stream = class_incremental(config.data, config.seed, self._device)
+        self._held_out = joined([task.held_out for task in self._stream])
         adapt = config.backbone.adapt or adapted_slices(config.method)
         self._model = build_backbone(config, adapt).to(self._device)
         context = MethodContext(
@@ -59,7 +59,7 @@ class SequentialTrainer:
         )
         self._method = create_method(config.method, context)
         self._rehearsed = (
-            self._joined([task.train for task in self._stream]) if self._method.rehearses else None
+            joined([task.train for task in self._stream]) if self._method.rehearses else None
         )
         self._matrix: list[tuple[float, ...]] = []
         self._accuracies: list[float] = []
@@ -84,9 +84,7 @@ class SequentialTrainer:
         if self.done:
             raise RuntimeError(f"all {len(self._stream)} tasks are trained: there is none left.")
         task = self._stream[self.tasks_seen]
-        train = self._batches(
-            ImageSet(task.train.images.to(self._device), task.train.labels.to(self._device))
-        )
+        train = self._batches(task.train)
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         clock = usage.Clock(self._device)
@@ -153,7 +151,7 @@ class SequentialTrainer:
         if not isinstance(self._method, Rehearsing):
             raise TypeError(f"a method that rehearses must say epoch_images: {self._method}.")
         count = sum(len(task.train) for task in self._stream.tasks[: self.tasks_seen + 1])
-        seen = ImageSet(self._rehearsed.images[:count], self._rehearsed.labels[:count])
+        seen = self._rehearsed.first(count)
         return self._batches(seen, self._method.epoch_images(len(new.data), count))
 
     def _train(self, groups: list[ParamGroup], task: Task, train: TaskImages) -> float | None:
@@ -193,10 +191,10 @@ class SequentialTrainer:
     def _evaluate(self) -> metrics.Evaluation:
         """Pushes each held-out image of all tasks seen through the network once."""
         seen = self._stream.tasks[: self.tasks_seen + 1]
-        count = sum(len(task.held_out) for task in seen)
+        held_out = self._held_out.first(sum(len(task.held_out) for task in seen))
         logits = [
             self._method.logits(self._model(to_unit(batch)))
-            for batch in self._held_out.images[:count].split(FORWARD_BATCH)
+            for batch in held_out.batches(FORWARD_BATCH)
         ]
         scores = torch.cat(logits)
         if not bool(torch.isfinite(scores).all()):
@@ -204,9 +202,7 @@ class SequentialTrainer:
                 f"scores must be finite, but they are not after task {len(seen)}; "
                 f"a smaller optim.lr may help."
             )
-        return metrics.evaluate(
-            scores, self._held_out.labels[:count], [task.classes for task in seen]
-        )
+        return metrics.evaluate(scores, held_out.labels, [task.classes for task in seen])
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -227,11 +223,4 @@ class SequentialTrainer:
             generator=self._generator,
             crop_scale=self.config.data.crop_scale,
             epoch_images=epoch_images,
-        )
-
-    def _joined(self, sets: list[ImageSet]) -> ImageSet:
-        """All on the device in task order, so that those of the tasks seen are the first ones."""
-        return ImageSet(
-            torch.cat([one.images for one in sets]).to(self._device),
-            torch.cat([one.labels for one in sets]).to(self._device),
         )

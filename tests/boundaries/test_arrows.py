@@ -15,6 +15,7 @@ STUDY_MAY = (
     "search_spaces",
     "trainables.config",
     "trainables.catalog",
+    "trainables.data.prepare",
     "trainables.ray_trainable",
 )
 LOW_RANK_MAY = ("trainables.low_rank",)

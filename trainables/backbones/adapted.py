@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables import catalog
 from trainables.backbones import selection
 from trainables.backbones.inspection import layers_of, watch_calls
 from trainables.backbones.pixels import Resize, input_layer
@@ -68,7 +67,7 @@ def build_backbone(config: TrialConfig, adapt: tuple[str, ...]) -> AdaptedBackbo
             `config.backbone.checkpoint` does not hold its weights.
     """
     chosen = config.backbone
-    channels = catalog.dataset(config.data.name).channels
+    channels = config.data.channels
     size = config.input_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -1,7 +1,9 @@
 """Batches on the training device: pixel values in [0, 1], augmented there, all at once."""
 
 import math
-from collections.abc import Iterator
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config_groups import DataConfig
+from trainables.data.images import StoredImages, resized
 from trainables.data.stream import ImageSet
 
 # Small enough to keep an icon readable: turns (degrees), shifts and scalings (shares).
@@ -20,13 +23,16 @@ MAX_SCALING = 0.15
 ASPECT = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 
+# Bytes of a batch from which it is worth asking for pages of 2 MiB.
+LARGE_PAGES = 1 << 23
+
 # Passes without gradients keep no activations, so they take more images at once.
 FORWARD_BATCH = 256
 
 
 @dataclass(frozen=True)
 class TaskImages:
-    """Training images as batches, held on the training device as uint8.
+    """Training images as batches on the training device.
 
     `augmentation` and `crop_scale` are those of the config. An epoch takes `epoch_images` of
     the images, drawn anew each time (None: all of them).
@@ -45,19 +51,27 @@ class TaskImages:
 
     def plain(self) -> Iterator[Tensor]:
         """All images once, in order, not augmented: floats (n, c, h, w) in [0, 1]."""
-        for images in self.data.images.split(FORWARD_BATCH):
+        for images in self.data.batches(FORWARD_BATCH):
             yield to_unit(images)
 
     def shuffled(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of augmented images with their labels; no image comes twice."""
         order = torch.randperm(len(self.data), generator=self.generator)[: len(self)]
-        for batch in order.to(self.data.labels.device).split(self.batch_size):
-            images = to_unit(self.data.images[batch])
-            if self.augmentation == "affine":
-                images = random_affine(images, self.generator)
-            elif self.augmentation == "random_resized_crop":
-                images = random_resized_crop(images, self.crop_scale, self.generator)
-            yield images, self.data.labels[batch]
+        for batch in order.split(self.batch_size):
+            images = self._augmented(self.data.rows[batch])
+            yield images, self.data.labels[batch.to(self.data.labels.device)]
+
+    def _augmented(self, rows: Tensor) -> Tensor:
+        source = self.data.source
+        if self.augmentation == "random_resized_crop" and isinstance(source, StoredImages):
+            pieces = source.pieces(rows)
+            return random_crops(pieces, source.size, self.crop_scale, self.generator, source.each)
+        images = to_unit(source.views(rows))
+        if self.augmentation == "affine":
+            return random_affine(images, self.generator)
+        if self.augmentation == "random_resized_crop":
+            return random_resized_crop(images, self.crop_scale, self.generator)
+        return images
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -104,28 +118,82 @@ def random_resized_crop(
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def random_crops(
+    pieces: Sequence[Tensor],
+    size: int,
+    smallest_share: float,
+    generator: torch.Generator,
+    each: Callable[[Callable[[int], None], Sequence[int]], Iterable[None]] = map,
+) -> Tensor:
+    """Cuts a random box out of each image, resizes it to `size` × `size`, flips half.
+
+    Images are uint8 (c, h, w) of any sizes; gives floats (n, c, size, size) in [0, 1]. One at a
+    time and before they become floats, antialiased, as the published transform does it: on a CPU
+    that is many times faster than a sampling grid over the batch. `each` calls a function with
+    every number.
+    """
+    heights = torch.tensor([piece.shape[1] for piece in pieces])
+    widths = torch.tensor([piece.shape[2] for piece in pieces])
+    boxes = random_boxes(len(pieces), heights, widths, smallest_share, generator).int().tolist()
+    flipped = (torch.rand(len(pieces), generator=generator) < 0.5).tolist()
+    shape = (len(pieces), pieces[0].shape[0], size, size)
+    crops = _empty(shape, pieces[0].device)
+
+    def crop(at: int) -> None:
+        left, top, wide, high = boxes[at]
+        image = resized(pieces[at][:, top : top + high, left : left + wide], (size, size))
+        torch.div(image.flip(-1) if flipped[at] else image, 255.0, out=crops[at])
+
+    list(each(crop, range(len(pieces))))
+    return crops
+
+
+def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Floats without values, on a CPU in large pages where they fill some.
+
+    A batch is too large for what the process keeps, so its memory comes from the system each
+    time; page by small page that takes longer than cutting the crops.
+    """
+    size = 4 * math.prod(shape)
+    if device.type != "cpu" or size < LARGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(shape, device=device)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32).view(shape)
+
+
 def random_boxes(
-    count: int, height: int, width: int, smallest_share: float, generator: torch.Generator
+    count: int,
+    height: int | Tensor,
+    width: int | Tensor,
+    smallest_share: float,
+    generator: torch.Generator,
 ) -> Tensor:
     """Boxes (count, 4) in whole pixels: left, top, width, height, inside (height, width).
+
+    Height and width are those of all images or, as tensors (count,), of each one.
 
     A share of the area uniform in [smallest_share, 1] and width over height log-uniform in
     [3/4, 4/3], drawn again up to 10 times until it fits; if it never does, the largest box in
     the middle with a ratio in that range.
     """
+    height = torch.as_tensor(height, dtype=torch.float64).expand(count)
+    width = torch.as_tensor(width, dtype=torch.float64).expand(count)
     draws = torch.rand(count, ATTEMPTS, 2, generator=generator, dtype=torch.float64)
-    area = (smallest_share + (1 - smallest_share) * draws[..., 0]) * (height * width)
+    share = smallest_share + (1 - smallest_share) * draws[..., 0]
+    area = share * (height * width)[:, None]
     low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
     ratio = (low + (high - low) * draws[..., 1]).exp()
     wide, tall = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
-    fits = (wide >= 1) & (wide <= width) & (tall >= 1) & (tall <= height)
+    fits = (wide >= 1) & (wide <= width[:, None]) & (tall >= 1) & (tall <= height[:, None])
     first = fits.int().argmax(1, keepdim=True)
     never = ~fits.any(1)
-    fallback = min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0]))
-    wide = wide.gather(1, first)[:, 0].masked_fill(never, fallback[0])
-    tall = tall.gather(1, first)[:, 0].masked_fill(never, fallback[1])
+    widest = torch.minimum(width, (height * ASPECT[1]).round())
+    tallest = torch.minimum(height, (width / ASPECT[0]).round())
+    wide = torch.where(never, widest, wide.gather(1, first)[:, 0])
+    tall = torch.where(never, tallest, tall.gather(1, first)[:, 0])
     place = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    place[never] = 0.5
-    left = (place[:, 0] * (width - wide + 1)).floor()
-    top = (place[:, 1] * (height - tall + 1)).floor()
+    left = torch.where(never, (width - wide) / 2, place[:, 0] * (width - wide + 1)).floor()
+    top = torch.where(never, (height - tall) / 2, place[:, 1] * (height - tall + 1)).floor()
     return torch.stack([left, top, wide, tall], dim=1)

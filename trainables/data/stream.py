@@ -1,6 +1,6 @@
 """Class-incremental task streams: which classes and images each task brings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config_groups import DataConfig, validation_images
+from trainables.data.images import ImageSource, image_source
 from trainables.data.sources import LabelledArrays, load_arrays
 
 # Which classes and images a capped study keeps must not move with the trial's seed.
@@ -17,13 +18,31 @@ SUBSET_SEED = 0
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images uint8 (n, channels, height, width) with labels int64 (n,) in head order."""
+    """Some rows of the images of a data set, with labels int64 (n,) in head order.
 
-    images: Tensor
+    It holds row numbers: however many sets share a source, its images are there once.
+    """
+
+    source: ImageSource
+    rows: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
-        return self.images.shape[0]
+        return len(self.rows)
+
+    @property
+    def images(self) -> Tensor:
+        """All images at once as they are evaluated, uint8 (n, channels, size, size): copies."""
+        return self.source.views(self.rows)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All images in order as they are evaluated, at most `size` at a time."""
+        for rows in self.rows.split(size):
+            yield self.source.views(rows)
+
+    def first(self, count: int) -> "ImageSet":
+        """The first `count` of its images."""
+        return ImageSet(self.source, self.rows[:count], self.labels[:count])
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class Task:
     """A group of new classes: its positions in head order, training and held-out images.
 
     `held_out` are validation or test images, as the stream's `split` says: a stream cut for
-    tuning holds no test image at all.
+    tuning holds no row of a test image.
     """
 
     index: int
@@ -58,21 +77,25 @@ class TaskStream:
         return iter(self.tasks)
 
 
-def class_incremental(config: DataConfig, seed: int) -> TaskStream:
-    """Cuts a data set into `config.tasks` groups of classes, sizes as even as possible.
+def class_incremental(
+    config: DataConfig, seed: int, device: torch.device | None = None
+) -> TaskStream:
+    """Cuts a data set into tasks of `config.task_sizes` classes.
 
     `seed` shuffles the class order. Validation images are cut per class from the training
-    images, at least one of each.
+    images, at least one of each. Labels and batches are on `device` (None: the CPU).
 
     Raises:
         ValueError: if a class has no test image, or too few training images to cut from.
     """
+    device = torch.device("cpu") if device is None else device
     arrays = load_arrays(config)
+    source = image_source(arrays.images, config.image_size, device)
     subset = np.random.default_rng(SUBSET_SEED).permutation(len(arrays.class_names))
     chosen = np.sort(subset[: config.classes_in_use])
     if config.class_order == "shuffled":
         chosen = np.random.default_rng(seed).permutation(chosen)
-    groups = np.array_split(np.arange(len(chosen)), config.tasks)
+    groups = np.split(np.arange(len(chosen)), np.cumsum(config.task_sizes)[:-1])
     tasks = []
     for index, group in enumerate(groups):
         train, held_out = [], []
@@ -84,8 +107,8 @@ def class_incremental(config: DataConfig, seed: int) -> TaskStream:
             Task(
                 index=index,
                 classes=range(int(group[0]), int(group[-1]) + 1),
-                train=_image_set(train),
-                held_out=_image_set(held_out),
+                train=_image_set(source, train),
+                held_out=_image_set(source, held_out),
             )
         )
     return TaskStream(
@@ -95,32 +118,50 @@ def class_incremental(config: DataConfig, seed: int) -> TaskStream:
     )
 
 
+def joined(sets: Sequence[ImageSet]) -> ImageSet:
+    """The sets of one stream one after the other."""
+    return ImageSet(
+        sets[0].source,
+        torch.cat([one.rows for one in sets]),
+        torch.cat([one.labels for one in sets]),
+    )
+
+
 def _cut(
     arrays: LabelledArrays, label: int, config: DataConfig
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Training and held-out images of one class, in an order that no seed of a trial moves."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of training and held-out images of a class, in an order that no trial's seed moves."""
     name = arrays.class_names[label]
     rng = np.random.default_rng((SUBSET_SEED, label))
-    train = rng.permutation(np.flatnonzero(arrays.train_labels == label))
+    train = rng.permutation(_of_class(arrays, arrays.train_rows, label))
     train = train[: config.train_per_class]
     if config.evaluation == "test":
-        test = rng.permutation(np.flatnonzero(arrays.test_labels == label))
+        test = rng.permutation(_of_class(arrays, arrays.test_rows, label))
         if not len(test) or not len(train):
             raise ValueError(
                 f"every class needs a training and a test image, but class {name!r} of "
                 f"{config.name} has {len(train)} and {len(test)}."
             )
-        return arrays.train_images[train], arrays.test_images[test[: config.test_per_class]]
+        return train, test[: config.test_per_class]
     count = validation_images(len(train), config.validation_share)
     if len(train) - count < 1:
         raise ValueError(
             f"data.validation_share {config.validation_share} leaves no training image: class "
             f"{name!r} of {config.name} has {len(train)}, and {count} would be held out."
         )
-    return arrays.train_images[train[count:]], arrays.train_images[train[:count]]
+    return train[count:], train[:count]
 
 
-def _image_set(parts: list[tuple[NDArray[np.uint8], int]]) -> ImageSet:
-    images = np.concatenate([images for images, _ in parts])
-    labels = np.concatenate([np.full(len(images), label) for images, label in parts])
-    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+def _of_class(arrays: LabelledArrays, rows: NDArray[np.int64], label: int) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = rows[arrays.labels[rows] == label]
+    return found
+
+
+def _image_set(source: ImageSource, parts: list[tuple[NDArray[np.int64], int]]) -> ImageSet:
+    rows = np.concatenate([rows for rows, _ in parts])
+    labels = np.concatenate([np.full(len(rows), label) for rows, label in parts])
+    return ImageSet(
+        source,
+        torch.from_numpy(rows),
+        torch.from_numpy(labels.astype(np.int64)).to(source.device),
+    )

@@ -116,6 +116,7 @@ RECIPES: dict[tuple[str, int | None], dict[str, Any]] = {
     },
     ("imagenet_r", None): {
         "method.rank": 10, "method.epsilon": 0.98, "seeds": (0, 1, 2, 3, 4),
+        "data.split": "random",
         "optim.optimizer": "adam", "optim.lr": 5e-4, "optim.head_lr": None,
         "optim.weight_decay": 0.0, "optim.epochs": 50, "optim.batch_size": 128,
         "optim.schedule": "released_cosine", "data.class_order": "natural",

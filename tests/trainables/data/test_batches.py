@@ -6,7 +6,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config import DataConfig
-from trainables.data.batches import TaskImages, random_affine, random_boxes, random_resized_crop
+from trainables.data.batches import (
+    TaskImages,
+    random_affine,
+    random_boxes,
+    random_resized_crop,
+)
+from trainables.data.images import ArrayImages
 from trainables.data.stream import ImageSet
 
 
@@ -17,7 +23,11 @@ def seeded(seed: int = 0) -> torch.Generator:
 def numbered(count: int, size: int = 4) -> ImageSet:
     """Images of one value each, their own number, which is their label too."""
     labels = torch.arange(count)
-    return ImageSet(labels.to(torch.uint8)[:, None, None, None].expand(-1, 1, size, size), labels)
+    return in_memory(labels.to(torch.uint8)[:, None, None, None].expand(-1, 1, size, size), labels)
+
+
+def in_memory(images: Tensor, labels: Tensor) -> ImageSet:
+    return ImageSet(ArrayImages(images), torch.arange(len(images)), labels)
 
 
 def boxes(height: int, width: int, share: float, count: int = 4000) -> Tensor:
@@ -50,10 +60,8 @@ def test_plain_images_are_all_of_them_in_order() -> None:
 
 @pytest.mark.parametrize("augmentation", ["affine", "random_resized_crop", "none"])
 def test_batches_are_repeatable_and_in_the_range_of_pixels(augmentation: str) -> None:
-    data = ImageSet(
-        torch.randint(0, 256, (12, 1, 8, 8), generator=seeded(), dtype=torch.uint8),
-        torch.arange(12),
-    )
+    pixels = torch.randint(0, 256, (12, 1, 8, 8), generator=seeded(), dtype=torch.uint8)
+    data = in_memory(pixels, torch.arange(12))
     drawn = [
         torch.cat([one for one, _ in TaskImages(data, 5, augmentation, seeded(1)).shuffled()])
         for _ in range(2)
@@ -68,7 +76,7 @@ def test_batches_are_repeatable_and_in_the_range_of_pixels(augmentation: str) ->
 def test_the_crop_scale_of_the_batches_is_the_one_used() -> None:
     """Of a ramp, the range that is left says how wide the crop was."""
     ramp = torch.arange(0, 256, 8, dtype=torch.uint8).expand(60, 1, 32, 32)
-    data = ImageSet(ramp, torch.zeros(60, dtype=torch.long))
+    data = in_memory(ramp, torch.zeros(60, dtype=torch.long))
     narrowest = {}
     for scale in (0.08, 0.9):
         images = TaskImages(data, 60, "random_resized_crop", seeded(), crop_scale=scale)

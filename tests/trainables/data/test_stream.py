@@ -1,7 +1,14 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from tests.trainables.data import trees
 from trainables import catalog
 from trainables.config import DataConfig
 from trainables.data.sources import SOURCES, load_arrays
@@ -65,20 +72,94 @@ def test_caps_hold_per_class() -> None:
         assert torch.bincount(task.held_out.labels)[list(task.classes)].tolist() == [3, 3]
 
 
-@pytest.mark.parametrize("name", sorted(catalog.DATASETS))
+@pytest.mark.parametrize("name", sorted(SOURCES))
 def test_the_catalog_says_what_the_data_set_is(name: str) -> None:
     info = catalog.dataset(name)
-    assert name in SOURCES
+    assert info.files is None and info.image_sizes and info.fewest_images
     size = info.image_sizes[0]
     for split in info.splits:
         arrays = load_arrays(DataConfig(name=name, image_size=size, tasks=1, split=split))
         assert len(arrays.class_names) == info.classes
-        assert arrays.train_images.shape[1:] == (info.channels, size, size)
-        assert set(arrays.train_labels) == set(range(info.classes))
-        assert np.bincount(arrays.train_labels).min() >= info.fewest_images
+        train_labels = arrays.labels[arrays.train_rows]
+        assert isinstance(arrays.images, np.ndarray)
+        assert arrays.images.shape[1:] == (info.channels, size, size)
+        assert set(train_labels) == set(range(info.classes))
+        assert np.bincount(train_labels).min() >= info.fewest_images
 
 
 def test_one_class_a_task_on_all_icons() -> None:
     classes = catalog.dataset("icons").classes
     stream = class_incremental(DataConfig(tasks=classes), seed=1993)
     assert len(stream) == classes
+
+
+@pytest.mark.parametrize("tasks", range(1, 14))
+def test_any_number_of_tasks_takes_every_class_once(tasks: int) -> None:
+    sizes = dataclasses.replace(GAUSSIAN, tasks=tasks).task_sizes
+    assert (len(sizes), sum(sizes)) == (tasks, 13)
+    assert max(sizes) - min(sizes) <= 1
+    assert list(sizes) == [len(one) for one in np.array_split(np.arange(13), tasks)]
+
+
+def test_a_larger_first_task_is_followed_by_equal_ones() -> None:
+    config = dataclasses.replace(GAUSSIAN, tasks=4, first_classes=7)
+    stream = class_incremental(config, seed=0)
+    assert [task.classes for task in stream] == [
+        range(7),
+        range(7, 9),
+        range(9, 11),
+        range(11, 13),
+    ]
+    # The order of the classes is the same: only the borders move.
+    assert stream.class_order == class_incremental(GAUSSIAN, seed=0).class_order
+    published = dataclasses.replace(GAUSSIAN, classes=60, tasks=6, first_classes=50)
+    assert published.task_sizes == (50, 2, 2, 2, 2, 2)
+
+
+@pytest.mark.parametrize(("tasks", "first"), [(4, 0), (4, 11), (1, 12), (13, 2)])
+def test_a_first_task_that_leaves_another_empty_is_refused(tasks: int, first: int) -> None:
+    with pytest.raises(ValueError, match=r"data\.first_classes must be in"):
+        dataclasses.replace(GAUSSIAN, tasks=tasks, first_classes=first)
+
+
+STREAM_SHA256 = "d9e8c930ba67eb4a15078d9b4fbef405f01c1a5f5c1e88ffe3894b1fe38aa8e1"
+# Rows and labels of all tasks and the order of the classes: what makes results comparable.
+STREAM_HASH = """
+import hashlib, sys
+from trainables.config import DataConfig
+from trainables.data.stream import class_incremental
+
+digest = hashlib.sha256()
+for config in (
+    DataConfig(name="icons", tasks=10, train_per_class=12),
+    DataConfig(name="icons", tasks=7, split="unseen_family", evaluation="test"),
+    DataConfig(name="gaussian", image_size=8, tasks=6, first_classes=14, classes=40),
+    DataConfig(name="folder:mine", root=sys.argv[1], tasks=2, split="random"),
+):
+    for seed in (0, 1993):
+        stream = class_incremental(config, seed)
+        digest.update(repr(stream.class_order).encode())
+        for task in stream:
+            for part in (task.train, task.held_out):
+                digest.update(repr((task.classes, part.rows.tolist())).encode())
+                digest.update(repr(part.labels.tolist()).encode())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "random"])
+def test_the_stream_is_the_same_in_every_process(hash_seed: str, tmp_path: Path) -> None:
+    trees.class_folders(tmp_path / "data" / "mine", ["b", "a", "c"], images=9)
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM_HASH, str(tmp_path / "data")],
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "LRCS_CACHE_ROOT": str(tmp_path / "cache"),
+        },
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == STREAM_SHA256, done.stderr

@@ -13,6 +13,7 @@ from torch.nn import functional
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.config import TrialConfig
 from trainables.data.batches import TaskImages, to_unit
+from trainables.data.images import ArrayImages
 from trainables.data.stream import ImageSet, Task
 from trainables.low_rank.branch import LowRankBranch, LowRankLinear
 from trainables.method import MethodContext
@@ -129,7 +130,8 @@ def released_method(tasks: int) -> tuple[inflora.InfLoRA, AdaptedBackbone]:
 
 
 def task_of(index: int) -> tuple[Task, TaskImages]:
-    images = ImageSet(torch.zeros(2, 24, dtype=torch.uint8), torch.tensor([index] * 2))
+    source = ArrayImages(torch.zeros(2, 24, dtype=torch.uint8))
+    images = ImageSet(source, torch.arange(2), torch.tensor([index] * 2))
     train = TaskImages(images, 2, "none", torch.Generator())
     return Task(index, range(index, index + 1), images, images), train
 

@@ -1,0 +1,101 @@
+"""Data sets of files before a study: checked, pinned, prepared, or refused in one message."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from study import run
+from study.planning import make_plan
+from study.preparation import data_configs, data_hashes
+from study.provenance import opening_records
+from study.spec import StudySpec
+from tests.study.small_study import FIXED
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with mine.npz: three grey classes of twenty images."""
+    labels = np.arange(60) % 3
+    images = np.full((60, 8, 8), 255, np.uint8) // (1 + labels[:, None, None].astype(np.uint8))
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "mine.npz", images=images, labels=labels)
+    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path / "cache"))
+    monkeypatch.setenv("LRCS_DATA_ROOT", str(tmp_path / "data"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def study_file(root: Path, tmp_path: Path) -> Path:
+    fixed = {key: value for key, value in FIXED.items() if not key.startswith("data.")}
+    study = {
+        "name": "small",
+        "question": "Does it run?",
+        "grid": {"method.name": ["sequential", "nearest_mean"], "data.tasks": [1, 3]},
+        "fixed": {**fixed, "data.name": "npz:mine", "data.image_size": 8},
+        "trials": 1,
+        "seeds": [0],
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_prepare_says_what_it_found_and_pins_it(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([str(study_file), "--prepare"]) == 0
+    out = capsys.readouterr().out
+    # Four cells read the same files in the same way.
+    assert len(out.splitlines()) == 1
+    assert "npz:mine: 3 classes, 48 training and 12 test images" in out
+    (manifest,) = (tmp_path / "cache" / "manifests").iterdir()
+    assert str(manifest) in out
+    pinned = ["--set", f"data.manifest={manifest}"]
+    assert run.main([str(study_file), "--prepare", *pinned]) == 0
+
+
+def test_the_split_is_recorded_by_its_hash(study_file: Path) -> None:
+    plan = make_plan(StudySpec.load(study_file, []))
+    hashes = data_hashes(plan)
+    assert list(hashes) == ["npz:mine"]
+    assert opening_records(plan, hashes)[0]["data"] == hashes
+    both = make_plan(StudySpec.load(study_file, ["data.split=[random,stratified]"]))
+    assert list(data_hashes(both)) == ["npz:mine split random", "npz:mine split stratified"]
+    changed = make_plan(StudySpec.load(study_file, ["data.split=random"]))
+    assert list(data_hashes(changed).values()) != list(hashes.values())
+
+
+@pytest.mark.parametrize("action", [[], ["--prepare"]])
+def test_missing_files_are_a_mistake_before_anything_starts(
+    action: list[str], study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    change = ["--set", "data.name=fashion_mnist", "--set", f"data.root={tmp_path}"]
+    assert run.main([str(study_file), *action, *change, "--output", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert "fashion-mnist/train-images-idx3-ubyte.gz" in error
+    assert "dataset-fashion-mnist" in error
+    assert not output.exists()
+
+
+def test_a_driver_without_the_files_leaves_them_to_the_nodes(
+    study_file: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(StudySpec.load(study_file, ["data.name=cifar100", "data.grey=true"]))
+    with pytest.raises(ValueError, match="cifar-100-python/train"):
+        data_hashes(plan)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert data_hashes(plan) == {}
+    # Files that are there and wrong are a mistake in any case.
+    np.savez(root / "mine.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.arange(3))
+    with pytest.raises(ValueError, match="npz:mine"):
+        data_hashes(make_plan(StudySpec.load(study_file, ["data.tasks=1"])))
+
+
+def test_every_cap_of_the_training_images_is_checked(study_file: Path) -> None:
+    caps = ["data.train_per_class=[8,4]", "data.validation_share=0.8"]
+    plan = make_plan(StudySpec.load(study_file, caps))
+    assert [one.train_per_class for one in data_configs(plan)] == [8, 4]

@@ -1,0 +1,112 @@
+"""Class folders: which trees are refused, and which links are followed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.trainables.data import trees
+from trainables.data.index import Entry
+from trainables.data.loaders import image_folder
+
+
+def test_images_beside_the_class_folders_are_refused(tmp_path: Path) -> None:
+    trees.class_folders(tmp_path, ["a"], images=1)
+    trees.photograph(tmp_path / "loose.png", 0)
+    with pytest.raises(ValueError, match=r"but loose\.png does not"):
+        image_folder.read(tmp_path, 3, None)
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
+    trees.class_folders(tmp_path, ["a", "b"], images=1)
+    (tmp_path / "c").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(ValueError, match="every class folder must hold an image, but c does not"):
+        image_folder.read(tmp_path, 3, None)
+
+
+def test_links_to_class_folders_are_followed(tmp_path: Path) -> None:
+    trees.class_folders(tmp_path / "there", ["b"], images=2)
+    trees.class_folders(tmp_path / "here", ["a"], images=2)
+    (tmp_path / "here" / "b").symlink_to(tmp_path / "there" / "b")
+    assert image_folder.read(tmp_path / "here", 3, None).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("target", [".", "a", "../here"])
+def test_a_folder_that_is_reached_twice_is_named(target: str, tmp_path: Path) -> None:
+    """A loop, two links to one class, a link to the root."""
+    trees.class_folders(tmp_path / "here", ["a"], images=2)
+    (tmp_path / "here" / "b").symlink_to(target)
+    with pytest.raises(ValueError, match=r"here/[ab] must be the only way to .*here"):
+        image_folder.read(tmp_path / "here", 3, None)
+
+
+def test_a_folder_in_training_and_test_is_named(tmp_path: Path) -> None:
+    trees.class_folders(tmp_path / "train", ["a"], images=2)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a").symlink_to(tmp_path / "train" / "a")
+    with pytest.raises(ValueError, match="its images would come twice"):
+        image_folder.read(tmp_path, 3, None)
+
+
+@pytest.mark.parametrize("name", ["c", "a/x.jpg"])
+def test_a_link_that_leads_nowhere_is_named(name: str, tmp_path: Path) -> None:
+    trees.class_folders(tmp_path, ["a", "b"], images=1)
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=rf"{name} must be there, but is not"):
+        image_folder.read(tmp_path, 3, None)
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.class_folders(tmp_path, ["a", "b"], images=1)
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match="/b must be a folder that can be read"):
+        image_folder.read(tmp_path, 3, None)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["train"], ["test"], ["train", "val"], ["train", "valid", "test"], ["train", "test", "cat"],
+        ["cat", "validation"], ["Train", "Test"],
+    ],
+)  # fmt: skip
+def test_parts_of_a_set_are_not_taken_for_classes(folders: list[str], tmp_path: Path) -> None:
+    for folder in folders:
+        trees.class_folders(tmp_path / folder, ["a"], images=1)
+    with pytest.raises(ValueError, match=r"must hold either train/CLASS/\*\.jpg … and test/CLASS"):
+        image_folder.read(tmp_path, 3, None)
+
+
+def test_a_class_may_be_named_train_within_the_parts(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        trees.class_folders(tmp_path / split, ["train", "bus"], images=1)
+    listing = image_folder.read(tmp_path, 3, None)
+    assert listing.class_names == ("bus", "train")
+    assert [one.split for one in listing.items] == ["train", "train", "test", "test"]
+    trees.photograph(tmp_path / "loose.png", 0)
+    with pytest.raises(ValueError, match=r"but loose\.png does not"):
+        image_folder.read(tmp_path, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [(np.uint16, ".png"), (np.uint16, ".tif"), (np.int32, ".tif"), (np.float32, ".tif")],
+)
+def test_more_than_eight_bits_are_refused(kind: type, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((4, 5), 300, kind)).save(tmp_path / "a" / f"x{suffix}")
+    listing = image_folder.read(tmp_path, 3, None)
+    with pytest.raises(ValueError, match=rf"a/x\{suffix} must .* must have 8 bits a channel"):
+        listing.decode(Entry(listing.items[0].path, 0, "train"))

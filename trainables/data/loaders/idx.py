@@ -1,0 +1,95 @@
+"""Fashion-MNIST: idx files of images and labels, packed with gzip or not."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.index import Split, file_sha256
+from trainables.data.loaders.listing import ArrayDecoder, Item, Listing
+
+PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+UNSIGNED_BYTE = 8
+
+
+def read(path: Path, channels: int, classes: int | None) -> Listing:
+    """Lists both splits. Images are white on black, 28 × 28.
+
+    Raises:
+        ValueError: naming the file, if it is missing, torn, or labels and images do not fit.
+    """
+    items = []
+    for split, prefix in PREFIXES.items():
+        images = find(path, f"{prefix}-images-idx3-ubyte")
+        file = find(path, f"{prefix}-labels-idx1-ubyte")
+        labels, count = read_idx(file, 1), image_count(images)
+        if len(labels) != count:
+            raise ValueError(
+                f"{file} must have a label for each of {count} images, but has {len(labels)}."
+            )
+        wrong = np.flatnonzero(labels >= len(NAMES))
+        if len(wrong):
+            raise ValueError(
+                f"{file}: labels must be in [0, {len(NAMES) - 1}], but row {wrong[0]} has "
+                f"{labels[wrong[0]]}."
+            )
+        content = file_sha256(images)
+        items += [
+            Item(f"{split}#{row}", int(label), split, content) for row, label in enumerate(labels)
+        ]
+    return Listing(tuple(items), NAMES, channels, ArrayDecoder(read_images, path))
+
+
+def read_images(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Images (n, h, w, 1) of both splits; ValueError naming a file that cannot be read."""
+    return {
+        split: read_idx(find(path, f"{prefix}-images-idx3-ubyte"), 3)[..., None]
+        for split, prefix in PREFIXES.items()
+    }
+
+
+def find(folder: Path, name: str) -> Path:
+    """The file of that name, packed or not; ValueError where there is none."""
+    for file in (folder / f"{name}.gz", folder / name):
+        if file.is_file():
+            return file
+    raise ValueError(f"{folder / name}.gz must be there (or without .gz).")
+
+
+def image_count(file: Path) -> int:
+    """Number of rows that the header of an idx file announces."""
+    return int.from_bytes(_unpacked(file, 8)[4:8], "big")
+
+
+def read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
+    """An idx file of unsigned bytes as an array.
+
+    Raises:
+        ValueError: naming the file, if it is torn or of another kind.
+    """
+    content = _unpacked(file)
+    start = 4 + 4 * dimensions
+    if len(content) < start or content[:4] != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
+        raise ValueError(f"{file} must be an idx file of bytes with {dimensions} dimensions.")
+    shape = tuple(int(one) for one in np.frombuffer(content[4:start], ">u4"))
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise ValueError(f"{file} must have {expected} bytes unpacked, but has {len(content)}.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _unpacked(file: Path, size: int = -1) -> bytes:
+    try:
+        if file.suffix == ".gz":
+            with gzip.open(file, "rb") as packed:
+                return packed.read(size)
+        with file.open("rb") as plain:
+            return plain.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{file} cannot be read: {error}.") from error
