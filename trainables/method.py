@@ -27,11 +27,10 @@ class Method(Protocol):
 
     Its file also names ADAPTS, the slices of the fused qkv that take branches unless the config
     says others, and `create(config, context)`. `trains_backbone` says that checkpoints must hold
-    the whole network; `rehearses` that it trains on the images of all tasks seen so far.
+    the whole network. One that is also `Rehearsing` trains on the images of all tasks seen so far.
     """
 
     trains_backbone: bool
-    rehearses: bool
 
     def begin_task(
         self, model: AdaptedBackbone, task: Task, train: TaskImages
@@ -62,7 +61,7 @@ class Method(Protocol):
 
 @runtime_checkable
 class Rehearsing(Protocol):
-    """What a method that `rehearses` says besides: how long an epoch is."""
+    """A method that trains on the images of all tasks seen: it says how long an epoch is."""
 
     def epoch_images(self, new: int, seen: int) -> int:
         """Images an epoch draws from the `seen` ones, of which `new` are the task's own."""

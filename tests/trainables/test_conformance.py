@@ -3,18 +3,17 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from tests.trainables.trials import comparable, run, same
 from trainables import catalog
 from trainables.config import TrialConfig
-from trainables.trainer import SequentialTrainer, TaskResult
+from trainables.trainer import SequentialTrainer
 
 MakeConfig = Callable[..., TrialConfig]
 NETWORKS = ("test_vit", "test_swin", "test_convnext")
-UNTIMED = ("time/", "memory/host_rss")
 REQUIRED = {
     *(
         f"val/{name}"
@@ -37,28 +36,6 @@ REQUIRED = {
 
 every_method = pytest.mark.parametrize("method", catalog.methods())
 every_network = pytest.mark.parametrize("network", NETWORKS)
-
-
-def run(trainer: SequentialTrainer) -> list[TaskResult]:
-    results = []
-    while not trainer.done:
-        results.append(trainer.train_task())
-    return results
-
-
-def comparable(result: TaskResult) -> dict[str, float]:
-    return {k: v for k, v in result.metrics.items() if not k.startswith(UNTIMED)}
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two checkpoints are equal, tensors bit for bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 @every_network

@@ -5,39 +5,17 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainables.trials import comparable, run, same
 from trainables import catalog
 from trainables.config import TrialConfig
-from trainables.trainer import SequentialTrainer, TaskResult
+from trainables.trainer import SequentialTrainer
 
 MakeConfig = Callable[..., TrialConfig]
-UNTIMED = ("time/", "memory/host_rss")
-
-
-def comparable(result: TaskResult) -> dict[str, float]:
-    return {k: v for k, v in result.metrics.items() if not k.startswith(UNTIMED)}
 
 
 def first_to_end(trainer: SequentialTrainer) -> SequentialTrainer:
     run(trainer)
     return trainer
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two checkpoints are equal, tensors bit for bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-def run(trainer: SequentialTrainer) -> list[TaskResult]:
-    results = []
-    while not trainer.done:
-        results.append(trainer.train_task())
-    return results
 
 
 @pytest.mark.parametrize("method", catalog.methods())

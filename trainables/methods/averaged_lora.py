@@ -47,7 +47,6 @@ class AveragedLoRA:
     """
 
     trains_backbone = False
-    rehearses = False
 
     def __init__(self, config: AveragedLoRAConfig, context: MethodContext) -> None:
         self._rank = config.rank

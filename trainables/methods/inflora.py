@@ -150,7 +150,6 @@ class InfLoRA:
     """Designs `down` inside the free space, trains `up` and the head, merges, remembers."""
 
     trains_backbone = False
-    rehearses = False
 
     def __init__(self, config: InfLoRAConfig, context: MethodContext) -> None:
         self._config = config

@@ -49,8 +49,6 @@ def create(config: JointConfig, context: MethodContext) -> "Joint":
 class Joint:
     """Goes on training branch or backbone and all heads, on images of every task seen so far."""
 
-    rehearses = True
-
     def __init__(self, config: JointConfig, context: MethodContext) -> None:
         layers = context.model.layers
         self.trains_backbone = config.trains == "backbone"

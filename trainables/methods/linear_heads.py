@@ -35,7 +35,6 @@ class LinearHeads:
     """Trains each task's head on the pretrained features, with the usual loss."""
 
     trains_backbone = False
-    rehearses = False
 
     def __init__(self, context: MethodContext) -> None:
         self._heads = TaskHeads(context.model.width, context.device, context.generator)

@@ -40,7 +40,6 @@ class NearestMean:
     """Scores an image by how near its features are to each class's mean."""
 
     trains_backbone = False
-    rehearses = False
 
     def __init__(self, config: NearestMeanConfig, context: MethodContext) -> None:
         self._metric = config.metric

@@ -160,7 +160,6 @@ class SDLoRA:
     """W0 + Σ_{k<t} α_k unit(up_k down_k) + α_t up_t down_t, all α and the new pair trained."""
 
     trains_backbone = False
-    rehearses = False
 
     def __init__(self, config: SDLoRAConfig, context: MethodContext) -> None:
         self._config = config

@@ -35,7 +35,6 @@ class Sequential:
     """Trains every weight of the backbone on each task in turn, with the same heads and loss."""
 
     trains_backbone = True
-    rehearses = False
 
     def __init__(self, context: MethodContext) -> None:
         self._heads = TaskHeads(context.model.width, context.device, context.generator)

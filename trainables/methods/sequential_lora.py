@@ -41,7 +41,6 @@ class SequentialLoRA:
     """W0 + up down, both factors trained on each task from where the last one left them."""
 
     trains_backbone = False
-    rehearses = False
 
     def __init__(self, config: SequentialLoRAConfig, context: MethodContext) -> None:
         layers = context.model.layers
