@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
+from ray.exceptions import RayActorError
 from ray.tune import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
@@ -164,7 +165,14 @@ def _reason(trial: Trial) -> str:
         return "unknown: see ray.log"
     error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or [""]
+    text = str(cause).strip()
+    _, frame, rest = text.rpartition('\n  File "')
+    if isinstance(cause, RayActorError) and frame:
+        # A trial that fails while it is set up: Ray puts the traceback into its own error's text.
+        raised = [line for line in rest.splitlines()[1:] if line[:1].strip()]
+        if raised:
+            return raised[0]
+    lines = text.splitlines() or [""]
     return f"{type(cause).__name__}: {lines[0]}"
 
 

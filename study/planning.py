@@ -18,13 +18,15 @@ Role: TypeAlias = Literal["search", "confirm"]
 EVALUATION: Mapping[Role, str] = {"search": "validation", "confirm": "test"}
 # Of the combinations of the ends of all ranges that are checked; a cell takes milliseconds then.
 CORNERS = 256
+SPLIT_KEY = "data.split_sha256"
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
     """One training run: all that it depends on is in `params` (flat, every key present).
 
-    `id` is a stable hash of cell and params, so that it is the same in every run of a study.
+    `id` is a stable hash of cell and params, so that it is the same in every run of a study. The
+    hash of the split is left out: a driver without the files does not know it.
     """
 
     id: str
@@ -41,7 +43,8 @@ class Cell:
     """One point of the grid: trials are compared inside it only.
 
     `key` holds the grid's values, `fixed` the study's, `space` what is searched, `tasks` the
-    length of the sequence.
+    length of the sequence. `split_sha256` is the hash of the split that its trials must find
+    (None: any).
     """
 
     id: str
@@ -49,6 +52,7 @@ class Cell:
     fixed: Mapping[str, Any]
     space: Mapping[str, BaseDistribution]
     tasks: int
+    split_sha256: str | None = None
 
     def config(self, role: Role, searched: Mapping[str, Any], seed: int) -> TrialConfig:
         """The config of one trial.
@@ -56,7 +60,11 @@ class Cell:
         Raises:
             ValueError: if the values do not fit together.
         """
-        own = {"data.evaluation": EVALUATION[role], "seed": seed}
+        own = {
+            "data.evaluation": EVALUATION[role],
+            "seed": seed,
+            SPLIT_KEY: self.split_sha256,
+        }
         return TrialConfig.from_params({**self.fixed, **self.key, **searched, **own})
 
     def trial(self, role: Role, searched: Mapping[str, Any], seed: int) -> PlannedTrial:
@@ -166,5 +174,6 @@ def _text(value: Any) -> str:
 
 
 def _hash(cell_id: str, params: Params) -> str:
-    canonical = json.dumps(params, sort_keys=True, separators=(",", ":"))
+    hashed = {key: value for key, value in params.items() if key != SPLIT_KEY}
+    canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{cell_id}\n{canonical}".encode()).hexdigest()[:16]

@@ -1,22 +1,23 @@
 """The data of a study before it starts: checked, pinned by hash, prepared on demand."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from study import ranges
-from study.planning import Plan
+from study.planning import Cell, Plan
 from trainables.config import DataConfig
 from trainables.data.prepare import (
     MissingFilesError,
-    checked_index,
     has_files,
-    manifest_of,
     prepare,
+    remove_unused_caches,
+    split_of,
 )
 
 
 def data_hashes(plan: Plan) -> dict[str, str]:
-    """The sha256 of the split manifest of each file-based data set of a plan, by what is read.
+    """The sha256 of the split manifest of each data set of a plan, by what is read.
 
     Where trials run on other machines (RAY_ADDRESS), this one may be without the files: sets
     that are missing here are left out.
@@ -26,19 +27,30 @@ def data_hashes(plan: Plan) -> dict[str, str]:
     """
     hashes = {}
     for config in data_configs(plan):
-        given = {key: getattr(config, key) for key in ("split", "manifest", "root")}
-        # Without signs that a tag of MLflow may not have.
-        read = [f"{key} {value}" for key, value in given.items() if value is not None]
         try:
-            hashes[" ".join([config.name, *read])] = manifest_of(checked_index(config)).sha256
+            hashes[_what_is_read(config)] = split_of(config).sha256
         except MissingFilesError:
             if os.environ.get("RAY_ADDRESS", "local") == "local":
                 raise
     return hashes
 
 
+def pinned(plan: Plan, hashes: Mapping[str, str]) -> Plan:
+    """The plan whose trials refuse any split but those in `hashes`, as `data_hashes` gives them.
+
+    Trials on data that `hashes` leaves out take any split. No trial's id changes.
+    """
+    cells = (
+        replace(cell, split_sha256=hashes.get(_what_is_read(_data_of(plan, cell))))
+        for cell in plan.cells
+    )
+    return replace(plan, cells=tuple(cells))
+
+
 def prepare_all(plan: Plan) -> Iterator[str]:
-    """Prepares every file-based data set of a plan on this machine; a line on each.
+    """Prepares every data set of a plan on this machine, then removes old caches.
+
+    Gives a line on each.
 
     Raises:
         ValueError: if files are missing or wrong.
@@ -50,17 +62,30 @@ def prepare_all(plan: Plan) -> Iterator[str]:
         if line not in said:
             said.add(line)
             yield line
+    yield from remove_unused_caches()
 
 
 def data_configs(plan: Plan) -> list[DataConfig]:
-    """One config for each way in which the cells read files and cut validation images."""
+    """One config for each way in which the cells read images and cut validation images."""
     found: dict[tuple[object, ...], DataConfig] = {}
     for cell in plan.cells:
-        searched = {key: ranges.ends(one)[0] for key, one in cell.space.items()}
-        config = cell.config("search", searched, plan.spec.seeds[0]).data
+        config = _data_of(plan, cell)
+        way: tuple[object, ...] = (config.name, config.root, config.split, config.manifest)
+        # Of the others everything else was checked with the study file.
         if has_files(config):
-            read = (config.name, config.root, config.split, config.manifest)
             shown = (config.image_size, config.grey, config.invert, config.cache)
-            kept = (config.train_per_class, config.validation_share)
-            found.setdefault((*read, *shown, *kept), config)
+            way = (*way, *shown, config.train_per_class, config.validation_share)
+        found.setdefault(way, config)
     return list(found.values())
+
+
+def _data_of(plan: Plan, cell: Cell) -> DataConfig:
+    """What the trials of a cell read: the same for all, since data is never searched."""
+    searched = {key: ranges.ends(one)[0] for key, one in cell.space.items()}
+    return cell.config("search", searched, plan.spec.seeds[0]).data
+
+
+def _what_is_read(config: DataConfig) -> str:
+    """The data set and what chooses its split, without signs that a tag of MLflow may not have."""
+    given = {key: getattr(config, key) for key in ("split", "manifest", "root")}
+    return " ".join([config.name, *(f"{key} {one}" for key, one in given.items() if one)])

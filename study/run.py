@@ -100,9 +100,10 @@ def _command(options: argparse.Namespace) -> int:
             return _describe(plan)
         if options.prepare:
             return _prepare(plan)
-        from study.preparation import data_hashes
+        from study.preparation import data_hashes, pinned
 
         hashes = data_hashes(plan)
+        plan = pinned(plan, hashes)
         output = _output_folder(options.output, plan.spec.name)
     except ValueError as error:
         return _refuse(error)

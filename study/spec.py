@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypeAlias
 
 from study import overrides as overriding
@@ -38,9 +39,19 @@ OBJECTIVES = (
 )
 # What a trial reports from its second task on.
 LATER_TASKS_ONLY = ("val/forgetting", "val/backward_transfer")
-# The study itself decides these: a search looks at validation images, a confirmation at test
-# images, on every one of `seeds`.
-RESERVED = ("data.evaluation", "seed")
+SEEDS_RULE = (
+    "searches run on validation images with the first of seeds, confirmations on test images "
+    "with each of seeds"
+)
+# What the study itself decides, and how.
+RESERVED: Mapping[str, str] = MappingProxyType(
+    {
+        "data.evaluation": SEEDS_RULE,
+        "seed": SEEDS_RULE,
+        "data.split_sha256": "a study records the split that it finds when it starts and its "
+        "trials refuse any other; data.manifest pins one",
+    }
+)
 
 Search: TypeAlias = str | Mapping[str, Any]
 
@@ -216,10 +227,7 @@ def _check_keys(grid: Mapping[str, Sequence[Any]], fixed: Any) -> None:
             raise ValueError(f"{key} must be in grid or in fixed, but it is in both.")
     for key in (*grid, *fixed):
         if key in RESERVED:
-            raise ValueError(
-                f"{key} must not be set: searches run on validation images with the first of "
-                f"seeds, confirmations on test images with each of seeds."
-            )
+            raise ValueError(f"{key} must not be set: {RESERVED[key]}.")
 
 
 def _check_search(search: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainables import catalog
+from trainables.data_rules import check_first, check_read
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,14 @@ class DataConfig:
     a random share of the area of at least `crop_scale` (read by it alone), resized to the whole
     and flipped half the time ("random_resized_crop").
 
-    `name` may be "folder:NAME" or "npz:NAME", a folder or file below `root`, the absolute folder
-    of data sets (None: the environment variable LRCS_DATA_ROOT, then the system's). `split` is a
-    rule (None: the first of the data set's), `manifest` the absolute path of a file that pins
-    labels and splits instead. `grey` makes coloured images grey, `invert` swaps black and white,
-    both while decoding. The first task brings `first_classes`, the others even shares of the rest
-    (None: as even as possible). `cache` keeps decoded images on this machine ("auto") or decodes
-    them every time ("off").
+    `name` may be "folder:NAME" or "npz:NAME", a folder or file below `root`, the absolute folder of
+    data sets (None: the environment variable LRCS_DATA_ROOT, then the system's). `split` is a rule
+    (None: the first of the data set's), `manifest` the absolute path of a file that pins labels and
+    splits instead. `split_sha256` is the hash that the split's manifest must have, for all images
+    of the data set (None: any); a study fills it in. `grey` makes coloured images grey, `invert`
+    swaps black and white, both while decoding. The first task brings `first_classes`, the others
+    even shares of the rest (None: as even as possible). `cache` keeps decoded images on this
+    machine ("auto") or decodes them every time ("off").
     """
 
     name: str = "icons"
@@ -47,9 +49,10 @@ class DataConfig:
     invert: bool = False
     first_classes: int | None = None
     cache: Literal["auto", "off"] = "auto"
+    split_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        _check_paths(self)
+        check_read(self)
         info = self.info
         classes = info.classes if self.classes is None else self.classes
         if not 1 <= classes <= info.classes:
@@ -61,7 +64,7 @@ class DataConfig:
                 f"data.tasks must be in [1, {classes}] (the number of classes of {self.name} "
                 f"in use), but got {self.tasks}."
             )
-        _check_first(self.first_classes, self.tasks, classes)
+        check_first(self.first_classes, self.tasks, classes)
         if info.image_sizes is not None and self.image_size not in info.image_sizes:
             raise ValueError(
                 f"data.image_size must be one of {list(info.image_sizes)} for {self.name}, "
@@ -120,34 +123,6 @@ class DataConfig:
 
 def _even(classes: int, tasks: int) -> tuple[int, ...]:
     return tuple(classes // tasks + (index < classes % tasks) for index in range(tasks))
-
-
-def _check_first(first: int | None, tasks: int, classes: int) -> None:
-    """Refuses a first task that leaves another one empty."""
-    if first is None:
-        return
-    least = classes if tasks == 1 else 1
-    most = classes - (tasks - 1)
-    if not least <= first <= most:
-        raise ValueError(
-            f"data.first_classes must be in [{least}, {most}] or null, so that each of {tasks} "
-            f"tasks brings one of {classes} classes, but got {first}."
-        )
-
-
-def _check_paths(config: DataConfig) -> None:
-    """Refuses what depends on the working directory or means nothing for this data set."""
-    for key in ("root", "manifest"):
-        value = getattr(config, key)
-        if value is not None and not Path(value).is_absolute():
-            raise ValueError(f"data.{key} must be an absolute path or null, but got {value!r}.")
-    embedded = catalog.DATASETS.get(config.name)
-    if embedded is not None and embedded.files is None:
-        for key in ("manifest", "grey", "invert"):
-            if getattr(config, key):
-                raise ValueError(
-                    f"data.{key} is for data sets of files, but data.name is {config.name}."
-                )
 
 
 def validation_images(images: int, share: float) -> int:

@@ -28,7 +28,9 @@ def _members(kind: Any) -> tuple[Any, ...]:
 def _try(value: Any, kind: Any) -> tuple[bool, Any]:
     origin = typing.get_origin(kind)
     if origin is Literal:
-        return value in typing.get_args(kind), value
+        # YAML 1.1 takes a bare off for a truth value.
+        word = "off" if value is False else value
+        return word in typing.get_args(kind), word
     if origin is tuple:
         (inner, _) = typing.get_args(kind)
         if not isinstance(value, list | tuple):

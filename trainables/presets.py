@@ -15,7 +15,8 @@ def expand(params: Mapping[str, Any], tasks: int, data: str) -> dict[str, Any]:
     What is given explicitly wins, then a variant's recipe and defaults, then the recipe, then
     the preset. `preset` alone brings its family's recipe for the data set, where one was
     published; a method without presets of its own (a reference point) takes any and changes
-    nothing, so that it can stand beside those that have them. `recipe` ("inflora/imagenet_r")
+    nothing, so that it can stand beside those that have them. A given manifest decides the split
+    in place of a recipe. `recipe` ("inflora/imagenet_r")
     brings any family's training to any method: keys of the method itself are taken by its own
     family only. `tasks` and `data` are the trial's, for recipes that differ by them.
 
@@ -42,6 +43,8 @@ def expand(params: Mapping[str, Any], tasks: int, data: str) -> dict[str, Any]:
         if own == declared.base:
             filled |= _lookup(declared.recipes, name, tasks)
     filled.pop(SEEDS, None)
+    if params.get("data.manifest") is not None:
+        filled.pop("data.split", None)
     return {**filled, **params}
 
 

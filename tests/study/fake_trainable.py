@@ -13,10 +13,12 @@ class FakeTrainable(tune.Trainable):
     """Reports a curve that grows with method.rank; fails or dies where optim.lr asks for it.
 
     optim.momentum 0.1: a ValueError after two tasks. 0.2: the process dies once after two tasks.
-    optim.weight_decay: seconds a task takes.
+    0.3: a ValueError of two lines before the first. optim.weight_decay: seconds a task takes.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        if config["optim.momentum"] == 0.3:
+            raise ValueError("momentum must not be 0.3.\nAnything else is fine.")
         self.params = config
         self.task = 0
 

@@ -119,6 +119,19 @@ def test_a_failing_cell_is_recorded_and_the_others_go_on(records: Records) -> No
     assert record["cell"] == cell
 
 
+def test_a_trial_that_cannot_be_set_up_says_why(folder: Path) -> None:
+    plan = small_plan(
+        grid={"optim.momentum": [0.3]},
+        fixed={"method.name": "inflora", "data.tasks": 2, "optim.optimizer": "sgd"},
+        search="none",
+        seeds=[0],
+    )
+    found: Records = []
+    assert run_study(plan, folder / "set up", found.append, FakeTrainable)
+    (end,) = of(found, "end")
+    assert (end["status"], end["error"]) == ("failed", "ValueError: momentum must not be 0.3.")
+
+
 def test_a_trial_whose_process_died_goes_on_from_its_last_task(
     records: Records, folder: Path
 ) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -54,6 +55,14 @@ def test_trial_ids_are_stable_and_tell_cells_and_settings_apart() -> None:
         second.trial("search", searched, 0),
     ]
     assert len({trial.id, *(one.id for one in others)}) == 5
+
+
+def test_a_trial_keeps_its_id_where_the_driver_has_no_files() -> None:
+    cell = small_plan().cells[0]
+    trial = cell.trial("search", {}, 0)
+    pinned = replace(cell, split_sha256="0" * 64).trial("search", {}, 0)
+    assert (trial.params["data.split_sha256"], trial.id) == (None, pinned.id)
+    assert pinned.params == {**trial.params, "data.split_sha256": "0" * 64}
 
 
 def test_what_the_cell_sets_is_not_searched() -> None:

@@ -1,5 +1,6 @@
-"""Data sets of files before a study: checked, pinned, prepared, or refused in one message."""
+"""The data of a study before it starts: checked, pinned, prepared, or refused in one message."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import yaml
 
 from study import run
 from study.planning import make_plan
-from study.preparation import data_configs, data_hashes
+from study.preparation import data_configs, data_hashes, pinned
 from study.provenance import opening_records
 from study.spec import StudySpec
 from tests.study.small_study import FIXED
+from trainables.config import TrialConfig
+from trainables.data.sources import load_arrays
 
 
 @pytest.fixture
@@ -57,6 +60,25 @@ def test_prepare_says_what_it_found_and_pins_it(
     assert run.main([str(study_file), "--prepare", *pinned]) == 0
 
 
+def test_prepare_removes_caches_that_nobody_opens(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([str(study_file), "--prepare"]) == 0
+    (folder,) = (one for one in (tmp_path / "cache").glob("npz_mine-*") if one.is_dir())
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
+    # It opens this cache, and so keeps it; inverted images have another.
+    assert run.main([str(study_file), "--prepare"]) == 0
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
+    capsys.readouterr()
+    assert run.main([str(study_file), "--prepare", "--set", "data.invert=true"]) == 0
+    prepared, removed = capsys.readouterr().out.splitlines()
+    assert prepared.startswith("npz:mine: 3 classes")
+    assert removed.startswith(f"removed {folder}: 0.0 MiB, unused for ")
+    assert not folder.exists()
+
+
 def test_the_split_is_recorded_by_its_hash(study_file: Path) -> None:
     plan = make_plan(StudySpec.load(study_file, []))
     hashes = data_hashes(plan)
@@ -66,6 +88,59 @@ def test_the_split_is_recorded_by_its_hash(study_file: Path) -> None:
     assert list(data_hashes(both)) == ["npz:mine split random", "npz:mine split stratified"]
     changed = make_plan(StudySpec.load(study_file, ["data.split=random"]))
     assert list(data_hashes(changed).values()) != list(hashes.values())
+
+
+def test_data_without_files_is_pinned_as_well(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = "data.name=[icons,gaussian]"
+    size = ["--set", "data.image_size=32", "--set", "backbone.name=compact_vit"]
+    assert run.main([str(study_file), "--prepare", "--set", change, *size]) == 0
+    icons, gaussian = capsys.readouterr().out.splitlines()
+    assert icons.startswith("icons: 315 classes, 10792 training and 4620 test images; split ")
+    assert gaussian.startswith("gaussian: 64 classes, 1280 training and 640 test images; split ")
+    written = sorted(path.name for path in (tmp_path / "cache" / "manifests").iterdir())
+    assert [name.partition("-")[0] for name in written] == ["gaussian", "icons"]
+    changes = [change, "data.image_size=32", "backbone.name=compact_vit", "data.tasks=[1,3]"]
+    hashes = data_hashes(make_plan(StudySpec.load(study_file, changes)))
+    assert list(hashes) == ["icons", "gaussian"]
+    for name in written:
+        assert name.rpartition("-")[2].partition(".")[0] in {one[:12] for one in hashes.values()}
+
+
+def test_every_cell_is_pinned_to_the_split_that_it_reads(study_file: Path) -> None:
+    plan = make_plan(StudySpec.load(study_file, ["data.split=[random,stratified]"]))
+    hashes = data_hashes(plan)
+    ids = [cell.trial("search", {}, 0).id for cell in plan.cells]
+    trials = [cell.trial("search", {}, 0) for cell in pinned(plan, hashes).cells]
+    assert [one.id for one in trials] == ids
+    assert len(set(hashes.values())) == 2
+    for one in trials:
+        named = f"npz:mine split {one.params['data.split']}"
+        assert one.params["data.split_sha256"] == hashes[named]
+        # Whatever share of its images a trial is given, it reads that split.
+        few = {**one.params, "data.classes": 2, "data.tasks": 1, "data.train_per_class": 3}
+        assert load_arrays(TrialConfig.from_params(few).data).class_names == ("0", "1", "2")
+
+
+def test_a_trial_refuses_images_that_came_after_the_study_started(
+    study_file: Path, root: Path
+) -> None:
+    plan = make_plan(StudySpec.load(study_file, []))
+    hashes = data_hashes(plan)
+    params = pinned(plan, hashes).cells[0].trial("confirm", {}, 0).params
+    with np.load(root / "mine.npz") as saved:
+        images, labels = saved["images"], saved["labels"]
+    more = np.concatenate([images, images[:3]]), np.concatenate([labels, labels[:3]])
+    np.savez(root / "mine.npz", images=more[0], labels=more[1])
+    found = data_hashes(plan)["npz:mine"]
+    assert found != hashes["npz:mine"]
+    message = (
+        f"npz:mine must have the split {hashes['npz:mine']} that was recorded when the study "
+        rf"started .*, but on this machine it has {found}: .* start the study again\."
+    )
+    with pytest.raises(ValueError, match=message):
+        load_arrays(TrialConfig.from_params(params).data)
 
 
 @pytest.mark.parametrize("action", [[], ["--prepare"]])
@@ -89,10 +164,19 @@ def test_a_driver_without_the_files_leaves_them_to_the_nodes(
         data_hashes(plan)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert data_hashes(plan) == {}
+    # Trials take what they find then.
+    trials = [cell.trial("confirm", {}, 0) for cell in pinned(plan, {}).cells]
+    assert {one.params["data.split_sha256"] for one in trials} == {None}
     # Files that are there and wrong are a mistake in any case.
     np.savez(root / "mine.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.arange(3))
     with pytest.raises(ValueError, match="npz:mine"):
         data_hashes(make_plan(StudySpec.load(study_file, ["data.tasks=1"])))
+
+
+def test_nothing_is_decoded_where_the_cache_is_off(study_file: Path, tmp_path: Path) -> None:
+    # As README and study files write it, which YAML takes for a truth value.
+    assert run.main([str(study_file), "--prepare", "--set", "data.cache=off"]) == 0
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["manifests"]
 
 
 def test_every_cap_of_the_training_images_is_checked(study_file: Path) -> None:

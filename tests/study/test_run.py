@@ -216,7 +216,12 @@ def test_a_study_ends_with_table_report_and_commands(
     assert "Warning: the server is away. Everything is in" in out
     assert "--backend-store-uri" in out and "#/experiments/" in out
     assert "Total time: " in out
-    kinds = [one["kind"] for one in read_ledger(output / "ledger.jsonl")]
+    records = read_ledger(output / "ledger.jsonl")
+    # Every trial is told the split that the study recorded.
+    split = records[0]["data"]["gaussian"]
+    trials = [one for one in records if one["kind"] == "trial"]
+    assert {one["params"]["data.split_sha256"] for one in trials} == {split}
+    kinds = [one["kind"] for one in records]
     assert kinds[:5] == ["study"] + ["cell"] * 4
     assert kinds[-1] == "finished"
 

@@ -104,6 +104,10 @@ def test_the_mode_of_an_objective_may_be_given(write: Write) -> None:
         ("fixed: {data.tasks: 3}", "data.tasks must be in grid or in fixed, but it is in both"),
         ("fixed: {seed: 3}", "seed must not be set: searches run on validation images"),
         ("fixed: {data.evaluation: test}", "data.evaluation must not be set"),
+        (
+            "fixed: {data.split_sha256: null}",
+            "data.split_sha256 must not be set: a study records the split .* data.manifest pins",
+        ),
         ("grid: {}", "grid must have at least one axis"),
         ("grid: {data.tasks: []}", "grid data.tasks must list at least one value"),
         ("grid: {data.tasks: 3}", "grid data.tasks must be a list, but got 3"),

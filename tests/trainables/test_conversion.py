@@ -16,6 +16,7 @@ from trainables.conversion import convert
         ([0, 2], str | tuple[int, ...], (0, 2)),
         ([1, 2], tuple[float, ...], (1.0, 2.0)),
         ("x", Literal["x", "y"], "x"),
+        (False, Literal["auto", "off"], "off"),
         (True, bool, True),
     ],
 )
@@ -32,6 +33,8 @@ def test_converts(value: Any, kind: Any, expected: Any) -> None:
         (1.5, int, "of type int"),
         ("1", float, "of type float"),
         ("z", Literal["x", "y"], r"one of \['x', 'y'\]"),
+        (False, Literal["x", "y"], r"one of \['x', 'y'\]"),
+        (True, Literal["auto", "off"], r"one of \['auto', 'off'\]"),
         (["a"], tuple[int, ...], "a list of whole numbers"),
         ([True], str | tuple[int, ...], "of type str or a list of whole numbers"),
         (2, tuple[str, ...] | None, "a list of strings or null"),

@@ -2,12 +2,12 @@
 
 A cache is a folder `<name>-<key>` with three files: `images.bin` (the pixels of all images one
 after the other, each (h, w, channels), its shorter side at most `side`), `table.npy` (where each
-one lies) and `header.json`. The key hashes the index's fingerprint, the side, the channels and
-the version of this format. A folder is written under another name and renamed when it is whole.
+one lies, with checksums of its pixels and of its file) and `header.json`. The key hashes the
+index's fingerprint, the side, the channels and the version of this format. A folder is written
+under another name and renamed when it is whole.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,20 +15,18 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.decoding import Pixels
-from trainables.data.index import ImageIndex, file_sha256
+from trainables.data.cache_folders import HEADER, IMAGES, TABLE, locked, mark_used
+from trainables.data.decoding import Pixels, is_archived
+from trainables.data.index import ImageIndex, file_crc32, file_sha256
 from trainables.data.packing import packed_chunks
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 ROOT_VARIABLE = "LRCS_CACHE_ROOT"
-IMAGES, TABLE, HEADER = "images.bin", "table.npy", "header.json"
 # From the images written so far the bytes needed are estimated; the first few say too little.
 ENOUGH_TO_ESTIMATE = 0.05
 
@@ -58,7 +56,7 @@ class PackedImages:
         Raises:
             ValueError: if the pixels are not those that were written.
         """
-        start, height, width, channels, checksum = self._table[row].tolist()
+        start, height, width, channels, checksum, _ = self._table[row].tolist()
         flat = self._data[start : start + height * width * channels]
         if not self._checked[row]:
             if zlib.crc32(flat.data) != checksum:
@@ -69,6 +67,10 @@ class PackedImages:
                 )
             self._checked[row] = True
         return flat.reshape(height, width, channels)
+
+    def file_crc32(self, row: int) -> int:
+        """Checksum of the file that was decoded (as `file_crc32`); 0 of a row of an archive."""
+        return int(self._table[row, -1])
 
 
 def cached_images(index: ImageIndex, side: int) -> PackedImages:
@@ -85,20 +87,23 @@ def cached_images(index: ImageIndex, side: int) -> PackedImages:
     found = _open(folder, side)
     if found is not None:
         return found
-    with _locked(folder):
+    with locked(folder):
         found = _open(folder, side)  # another process may have built it meanwhile
         return _build(index, side, folder) if found is None else found
 
 
 def prepare_cache(index: ImageIndex, side: int) -> PackedImages:
-    """As `cached_images`, but reads every image back; what fails its check is built again."""
+    """As `cached_images`, but reads every image back, and builds all again where one is damaged.
+
+    Image files are read too (no archives, whose hash is in the key): what they hold must be what
+    was decoded, even where size and times are the same.
+    """
     images = cached_images(index, side)
     try:
-        for row in range(len(images)):
-            images[row]
+        _check_all(images, index)
     except ValueError as error:
         logger.warning("%s It is built again now.", error)
-        with _locked(images.folder):
+        with locked(images.folder):
             return _build(index, side, images.folder)
     return images
 
@@ -107,6 +112,18 @@ def cache_root() -> Path:
     """The folder of all caches: the environment's LRCS_CACHE_ROOT, else ~/.cache/lrcs."""
     named = os.environ.get(ROOT_VARIABLE)
     return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "lrcs"
+
+
+def _check_all(images: PackedImages, index: ImageIndex) -> None:
+    """ValueError for pixels that are not those written, or a file that is not that decoded."""
+    for row in range(len(images)):
+        images[row]
+    for row, entry in enumerate(() if is_archived(index) else index.entries):
+        if file_crc32(index.root / entry.path) != images.file_crc32(row):
+            raise ValueError(
+                f"{index.root / entry.path} must be the file that was decoded into the cache "
+                f"{images.folder}, but has another content since."
+            )
 
 
 def _folder(index: ImageIndex, side: int) -> Path:
@@ -133,21 +150,14 @@ def _open(folder: Path, side: int) -> PackedImages | None:
             raise ValueError(f"{IMAGES} must have {header['bytes']} bytes")
         if file_sha256(folder / TABLE) != header["table_sha256"]:
             raise ValueError(f"{TABLE} has changed")
-        return PackedImages(folder, side)
+        images = PackedImages(folder, side)
+        mark_used(folder)
+        return images
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("the cache %s is not used and built again: %s", folder, error)
         return None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, which the system takes back from a process that dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(index: ImageIndex, side: int, folder: Path) -> PackedImages:
@@ -171,15 +181,15 @@ def _build(index: ImageIndex, side: int, folder: Path) -> PackedImages:
 
 def _write(index: ImageIndex, side: int, partial: Path, name: str) -> None:
     count, written = len(index.entries), 0
-    table: list[tuple[int, int, int, int, int]] = []
+    table: list[tuple[int, int, int, int, int, int]] = []
     try:
         partial.mkdir()
         with (partial / IMAGES).open("wb") as file:
             for content, places in packed_chunks(index, side):
                 file.write(content)
-                for height, width, channels, checksum in places:
-                    table.append((written, height, width, channels, checksum))
-                    written += height * width * channels
+                for place in places:
+                    table.append((written, *place))
+                    written += place[0] * place[1] * place[2]
                 _check_space(partial, len(table), count, written)
             file.flush()
             os.fsync(file.fileno())

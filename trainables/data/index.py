@@ -4,6 +4,7 @@ Reading an index opens no image: pixels are decoded one entry at a time, when so
 """
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class ImageIndex:
     entry, uint8 (h, w, channels), and can be pickled; it raises a ValueError naming the file
     where that cannot be decoded. `fingerprint` keys the cache: it changes when paths, labels,
     splits or the content behind them change (of archives their hash; of single image files, which
-    every trial would have to read, size and time of the last change) and differs between roots.
+    every trial would have to read, size and times of the last change) and differs between roots.
     """
 
     name: str
@@ -48,16 +49,25 @@ class ImageIndex:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Labels (n,) of all entries."""
-        return np.fromiter((one.label for one in self.entries), np.int64, len(self.entries))
+        return labels_of(self.entries)
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Positions among the entries of one split, ascending."""
-        mask = np.fromiter((one.split == split for one in self.entries), bool, len(self.entries))
-        return np.flatnonzero(mask)
+        return rows_of(self.entries, split)
 
     def counts(self, split: Split) -> NDArray[np.int64]:
         """Images of each class (classes,) in one split."""
         return np.bincount(self.labels[self.rows(split)], minlength=len(self.class_names))
+
+
+def labels_of(entries: tuple[Entry, ...]) -> NDArray[np.int64]:
+    """Labels (n,) of all entries."""
+    return np.fromiter((one.label for one in entries), np.int64, len(entries))
+
+
+def rows_of(entries: tuple[Entry, ...], split: Split) -> NDArray[np.int64]:
+    """Positions among the entries of one split, ascending."""
+    return np.flatnonzero(np.fromiter((one.split == split for one in entries), bool, len(entries)))
 
 
 def check_entries(name: str, entries: Iterable[Entry], class_names: tuple[str, ...]) -> None:
@@ -107,6 +117,14 @@ def fingerprint(
     for entry, content in entries:
         digest.update(f"{entry.path}\0{entry.label}\0{entry.split}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def file_crc32(path: Path) -> int:
+    """CRC-32 of a file's bytes; ValueError naming it where it cannot be read."""
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} must be a file that can be read: {error}.") from error
 
 
 def file_sha256(path: Path) -> str:

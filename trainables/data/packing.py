@@ -14,20 +14,22 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 
 from trainables.data.decoding import Pixels, fit, is_archived, read_image
-from trainables.data.index import Entry, ImageIndex
+from trainables.data.index import Entry, ImageIndex, file_crc32
 
 CHUNK = 64  # images a job
 # Below, starting processes costs more than they save.
 WORTH_PROCESSES = 256
 CHUNKS_AHEAD = 4  # a worker, so that a slow disk does not fill the memory
 
-# Height, width, channels and CRC-32 of one image.
-Place = tuple[int, int, int, int]
+# Height, width and channels of one image, CRC-32 of its pixels and of its file (archives: 0).
+Place = tuple[int, int, int, int, int]
 Chunk = tuple[bytes, list[Place]]
-Setup = tuple[Callable[[Entry], Pixels], int, int]
+# Decoder, side, channels, and the folder of the files (archives: none).
+Setup = tuple[Callable[[Entry], Pixels], int, int, Path | None]
 
 
 def packed_chunks(index: ImageIndex, side: int, workers: int | None = None) -> Iterator[Chunk]:
@@ -39,9 +41,10 @@ def packed_chunks(index: ImageIndex, side: int, workers: int | None = None) -> I
         ValueError: naming the file, if an image is corrupt.
     """
     count = len(os.sched_getaffinity(0)) if workers is None else workers
-    entries, setup = index.entries, (index.decode, side, index.channels)
+    entries, archived = index.entries, is_archived(index)
+    setup = (index.decode, side, index.channels, None if archived else index.root)
     jobs = (entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK))
-    if count < 2 or len(entries) < WORTH_PROCESSES or is_archived(index):
+    if count < 2 or len(entries) < WORTH_PROCESSES or archived:
         for job in jobs:
             yield _pack(setup, job)
         return
@@ -116,12 +119,14 @@ def _in_order(started: list[_Worker], jobs: Iterator[tuple[Entry, ...]]) -> Iter
 
 
 def _pack(setup: Setup, entries: tuple[Entry, ...]) -> Chunk:
-    decode, side, channels = setup
+    decode, side, channels, folder = setup
+    # Before they are decoded: a file that is replaced in between differs the next time.
+    marks = [0 if folder is None else file_crc32(folder / entry.path) for entry in entries]
     images = [fit(read_image(decode, entry, channels), side) for entry in entries]
     contents = [image.tobytes() for image in images]
     places = [
-        (image.shape[0], image.shape[1], image.shape[2], zlib.crc32(content))
-        for image, content in zip(images, contents, strict=True)
+        (image.shape[0], image.shape[1], image.shape[2], zlib.crc32(content), mark)
+        for image, content, mark in zip(images, contents, marks, strict=True)
     ]
     return b"".join(contents), places
 

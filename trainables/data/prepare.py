@@ -1,12 +1,13 @@
-"""What is done once before a study on files: check them, pin their split, decode them."""
+"""What is done once before a study: check the files, pin the split, decode the images."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables import catalog
 from trainables.config_groups import DataConfig, validation_images
+from trainables.data.embedded import embedded_manifest
 from trainables.data.file_sets import MissingFilesError, index_of
-from trainables.data.index import ImageIndex
+from trainables.data.index import ImageIndex, rows_of
 from trainables.data.manifest import Manifest
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "has_files",
     "manifest_of",
     "prepare",
+    "remove_unused_caches",
+    "split_of",
 ]
 
 
@@ -38,7 +41,7 @@ class Prepared:
 
 
 def has_files(config: DataConfig) -> bool:
-    """Whether the data set is one of files: others need no preparation."""
+    """Whether the data set is one of files: others have nothing to check or to decode."""
     known = catalog.DATASETS.get(config.name)
     return known is None or known.files is not None
 
@@ -71,10 +74,22 @@ def manifest_of(index: ImageIndex) -> Manifest:
     return Manifest(index.name, index.class_names, index.entries)
 
 
-def prepare(config: DataConfig) -> Prepared:
-    """Checks a file-based data set, writes its manifest and decodes it below the cache's folder.
+def split_of(config: DataConfig) -> Manifest:
+    """The manifest that pins the split of a data set, for all its classes and images.
 
-    A cache that is there already is read back and built again where it is damaged.
+    Raises:
+        ValueError: as `checked_index`.
+    """
+    if has_files(config):
+        return manifest_of(checked_index(config))
+    return embedded_manifest(config)
+
+
+def prepare(config: DataConfig) -> Prepared:
+    """Checks a data set and writes its manifest; files are decoded below the cache's folder.
+
+    A cache that is there already is read back, as are the files; it is built again where it is
+    damaged or a file has another content.
 
     Raises:
         ValueError: if files are missing or wrong.
@@ -84,18 +99,27 @@ def prepare(config: DataConfig) -> Prepared:
     from trainables.data.cache import cache_root, prepare_cache
     from trainables.data.decoding import stored_side
 
-    index = checked_index(config)
-    manifest = manifest_of(index)
-    name = "".join(letter if letter.isalnum() else "_" for letter in index.name)
+    index = checked_index(config) if has_files(config) else None
+    manifest = embedded_manifest(config) if index is None else manifest_of(index)
+    name = "".join(letter if letter.isalnum() else "_" for letter in manifest.name)
     path = cache_root() / "manifests" / f"{name}-{manifest.sha256[:12]}.tsv"
     manifest.write(path)
-    if config.cache == "auto":
+    if index is not None and config.cache == "auto":
         prepare_cache(index, stored_side(index, config.image_size))
     return Prepared(
-        index.name,
-        len(index.class_names),
-        len(index.rows("train")),
-        len(index.rows("test")),
+        manifest.name,
+        len(manifest.class_names),
+        len(rows_of(manifest.entries, "train")),
+        len(rows_of(manifest.entries, "test")),
         path,
         manifest.sha256,
     )
+
+
+def remove_unused_caches() -> list[str]:
+    """Removes the caches on this machine that no process opened for 30 days; a line on each."""
+    # Only here, as above.
+    from trainables.data.cache import cache_root
+    from trainables.data.cache_folders import remove_unused
+
+    return remove_unused(cache_root())

@@ -1,8 +1,9 @@
-"""Data sets by name: one function and one entry each, giving arrays of labelled images."""
+"""Data sets by name: one function and one entry each, giving images and their split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,14 @@ from trainables import catalog
 from trainables.config_groups import DataConfig
 from trainables.data.cache import PackedImages, cached_images
 from trainables.data.decoding import DecodedImages, stored_side
+from trainables.data.embedded import gaussian_manifest, icons_manifest
 from trainables.data.file_sets import index_of
-from trainables.data.icons import load_icons, unseen_family_split
+from trainables.data.icons import load_icons
+from trainables.data.index import labels_of, rows_of
+from trainables.data.manifest import Manifest
+from trainables.data.prepare import manifest_of
 
-UNSEEN_FAMILY_SHARE = 0.3
+Stored: TypeAlias = NDArray[np.uint8] | PackedImages | DecodedImages
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class LabelledArrays:
     `images` are uint8 (n, channels, size, size), or of different sizes, read from files.
     """
 
-    images: NDArray[np.uint8] | PackedImages | DecodedImages
+    images: Stored
     labels: NDArray[np.int64]
     train_rows: NDArray[np.int64]
     test_rows: NDArray[np.int64]
@@ -36,11 +41,13 @@ def load_arrays(config: DataConfig) -> LabelledArrays:
 
     Raises:
         ValueError: if files are missing or corrupt, or their classes are not as many as when
-            the config was checked.
+            the config was checked, or their split is not the one that `config` states.
         OSError: if there is no room for the decoded images.
     """
     if config.name in SOURCES:
-        return SOURCES[config.name](config)
+        drawn, manifest = SOURCES[config.name](config)
+        _check_split(config, manifest)
+        return _labelled(drawn, manifest)
     index = index_of(config)
     # What a process knows of folder:NAME it reads once; files may change while it runs.
     if len(index.class_names) != config.info.classes:
@@ -48,45 +55,50 @@ def load_arrays(config: DataConfig) -> LabelledArrays:
             f"data.name {config.name} must have the {config.info.classes} classes that it had "
             f"when its config was checked, but its files have {len(index.class_names)} now."
         )
+    manifest = manifest_of(index)
+    # Before anything is decoded.
+    _check_split(config, manifest)
     side = stored_side(index, config.image_size)
     images = DecodedImages(index, side) if config.cache == "off" else cached_images(index, side)
-    return LabelledArrays(
-        images, index.labels, index.rows("train"), index.rows("test"), index.class_names
-    )
+    return _labelled(images, manifest)
 
 
-def _icons(config: DataConfig) -> LabelledArrays:
+def _check_split(config: DataConfig, manifest: Manifest) -> None:
+    """Refuses another split than the one that `config` states, where it states one."""
+    stated = config.split_sha256
+    if stated is not None and manifest.sha256 != stated:
+        raise ValueError(
+            f"{config.name} must have the split {stated} that was recorded when the study "
+            f"started (sha256 of its manifest), but on this machine it has {manifest.sha256}: its "
+            f"images or data.manifest changed since then, or differ from those of the machine "
+            f"that drives the study. Make them the same on all machines (study/run.py --prepare "
+            f"says the hash on each) and start the study again."
+        )
+
+
+def _labelled(images: Stored, manifest: Manifest) -> LabelledArrays:
+    entries = manifest.entries
+    splits = rows_of(entries, "train"), rows_of(entries, "test")
+    return LabelledArrays(images, labels_of(entries), *splits, manifest.class_names)
+
+
+def _icons(config: DataConfig) -> tuple[NDArray[np.uint8], Manifest]:
     icons = load_icons(config.image_size)
-    test = icons.is_test
-    if config.split == "unseen_family":
-        test = unseen_family_split(icons, UNSEEN_FAMILY_SHARE, seed=0)
-    train, held_out = np.flatnonzero(~test), np.flatnonzero(test)
-    return LabelledArrays(icons.images[:, None], icons.labels, train, held_out, icons.class_names)
+    return icons.images[:, None], icons_manifest(icons, config.split)
 
 
-def _gaussian(config: DataConfig) -> LabelledArrays:
-    """Classes are random images, their members the class image plus noise: 20 + 10 a class."""
+def _gaussian(config: DataConfig) -> tuple[NDArray[np.uint8], Manifest]:
+    """Classes are random images, their members the class image plus noise."""
     rng = np.random.default_rng(0)
     info = catalog.dataset("gaussian")
     shape = (info.channels, config.image_size, config.image_size)
     centres = rng.normal(128.0, 40.0, (info.classes, *shape))
 
-    def draw(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        labels = np.repeat(np.arange(info.classes), count)
-        noise = rng.normal(0.0, 25.0, (len(labels), *shape))
-        return np.clip(centres[labels] + noise, 0, 255).astype(np.uint8), labels
-
-    (train_images, train_labels), (test_images, test_labels) = draw(20), draw(10)
-    rows = np.arange(len(train_labels) + len(test_labels))
-    return LabelledArrays(
-        images=np.concatenate([train_images, test_images]),
-        labels=np.concatenate([train_labels, test_labels]),
-        train_rows=rows[: len(train_labels)],
-        test_rows=rows[len(train_labels) :],
-        class_names=tuple(f"gaussian_{label:02d}" for label in range(info.classes)),
-    )
+    manifest = gaussian_manifest()
+    labels = labels_of(manifest.entries)
+    noise = rng.normal(0.0, 25.0, (len(labels), *shape))
+    return np.clip(centres[labels] + noise, 0, 255).astype(np.uint8), manifest
 
 
-SOURCES: Mapping[str, Callable[[DataConfig], LabelledArrays]] = MappingProxyType(
-    {"icons": _icons, "gaussian": _gaussian}
-)
+Embedded: TypeAlias = Callable[[DataConfig], tuple[NDArray[np.uint8], Manifest]]
+SOURCES: Mapping[str, Embedded] = MappingProxyType({"icons": _icons, "gaussian": _gaussian})

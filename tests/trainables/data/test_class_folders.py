@@ -3,12 +3,9 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.trainables.data import trees
-from trainables.data.index import Entry
 from trainables.data.loaders import image_folder
 
 
@@ -98,15 +95,3 @@ def test_a_class_may_be_named_train_within_the_parts(tmp_path: Path) -> None:
     trees.photograph(tmp_path / "loose.png", 0)
     with pytest.raises(ValueError, match=r"but loose\.png does not"):
         image_folder.read(tmp_path, 3, None)
-
-
-@pytest.mark.parametrize(
-    ("kind", "suffix"),
-    [(np.uint16, ".png"), (np.uint16, ".tif"), (np.int32, ".tif"), (np.float32, ".tif")],
-)
-def test_more_than_eight_bits_are_refused(kind: type, suffix: str, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    Image.fromarray(np.full((4, 5), 300, kind)).save(tmp_path / "a" / f"x{suffix}")
-    listing = image_folder.read(tmp_path, 3, None)
-    with pytest.raises(ValueError, match=rf"a/x\{suffix} must .* must have 8 bits a channel"):
-        listing.decode(Entry(listing.items[0].path, 0, "train"))

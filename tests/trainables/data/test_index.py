@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_rows_and_counts_agree(tmp_path: Path) -> None:
     assert index.counts("test").tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("change", ["size", "time", "name", "class", "split", "nothing"])
+@pytest.mark.parametrize("change", ["size", "time", "content", "name", "class", "split", "nothing"])
 def test_the_fingerprint_changes_with_the_data(change: str, tmp_path: Path) -> None:
     trees.class_folders(tmp_path / "mine" / "train", ["a", "b"], images=3)
     trees.class_folders(tmp_path / "mine" / "test", ["a", "b"], images=2)
@@ -39,6 +40,13 @@ def test_the_fingerprint_changes_with_the_data(change: str, tmp_path: Path) -> N
         first.write_bytes(first.read_bytes() + b"!")
     elif change == "time":
         os.utime(first, ns=(0, first.stat().st_mtime_ns + 1))
+    elif change == "content":
+        # Of the same size and date, as restored by a copy that keeps dates.
+        stat = first.stat()
+        time.sleep(0.02)  # longer than a tick of the clock of files
+        first.write_bytes(first.read_bytes()[::-1])
+        os.utime(first, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert first.stat().st_mtime_ns == stat.st_mtime_ns
     elif change == "name":
         first.rename(first.with_name("other.jpg"))
     elif change == "class":
@@ -122,6 +130,10 @@ def test_the_released_recipes_select_their_own_split(method: str, split: str | N
     config = TrialConfig.from_params(params)
     assert config.data.split == split
     assert config.data.info.splits[0] == "published"
+    # A manifest that is given decides in place of the recipe.
+    pinned = TrialConfig.from_params({**params, "data.manifest": "/a.tsv"})
+    assert pinned.data.split is None
+    assert TrialConfig.from_params(pinned.to_params()) == pinned
 
 
 @pytest.mark.parametrize(
@@ -129,13 +141,44 @@ def test_the_released_recipes_select_their_own_split(method: str, split: str | N
     [
         ({"root": "here"}, r"data\.root must be an absolute path or null, but got 'here'"),
         ({"manifest": "here.tsv"}, r"data\.manifest must be an absolute path"),
-        ({"invert": True}, r"data\.invert is for data sets of files"),
+        (
+            {"invert": True},
+            r"data\.invert must be false for icons, which has no files, but got true\.",
+        ),
+        ({"manifest": "/a.tsv"}, r"data\.manifest must be null for icons, which has no files"),
+        (
+            {"root": "/data"},
+            r'data\.root must be null for icons, which has no files, but got "/data" \(LRCS_DATA_R',
+        ),
+        (
+            {"cache": "off"},
+            r'data\.cache must be "auto" for icons, which has no files, but got "off"\.',
+        ),
+        (
+            {"name": "gaussian", "image_size": 8, "cache": "off"},
+            r'data\.cache must be "auto" for gaussian, which has no files',
+        ),
+        (
+            {"name": "digits", "root": "/data"},
+            r"data\.root must be null for digits, which comes with a package",
+        ),
+        (
+            {"name": "imagenet_r", "split": "random", "manifest": "/a.tsv"},
+            r"data\.split must be null for imagenet_r, whose split data\.manifest decides, "
+            r'but got "random"\.',
+        ),
+        ({"split_sha256": "0" * 63}, r"data\.split_sha256 must be 64 hexadecimal digits or null"),
         ({"split": "published"}, r"data\.split must be one of \['random', 'unseen_family'\]"),
     ],
 )
 def test_keys_that_do_not_fit_are_refused(changes: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_keys_that_are_read_are_taken() -> None:
+    assert DataConfig(name="digits", cache="off", manifest="/a.tsv").split is None
+    assert DataConfig(name="imagenet_r", root="/data", cache="off", manifest="/a.tsv").grey is False
 
 
 def test_reading_an_index_opens_no_image(tmp_path: Path) -> None:

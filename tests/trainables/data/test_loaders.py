@@ -78,7 +78,7 @@ def test_domainnet(tmp_path: Path) -> None:
     first = listing.items[0]
     assert (first.path, first.split) == ("clipart/thing_0/clipart_000_000000.jpg", "train")
     stat = (tmp_path / "domainnet" / first.path).stat()
-    assert first.content == f"{stat.st_size} {stat.st_mtime_ns}"
+    assert first.content == f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     with pytest.raises(ValueError, match=r"class 'class 3' has none in train \(342 of 345"):
         read_index("domainnet", str(tmp_path))
 
@@ -170,7 +170,9 @@ def test_npz_without_a_split_is_stratified_and_may_be_grey(tmp_path: Path) -> No
         ({"images": np.zeros((8, 4, 5, 3))}, "images must be uint8"),
         ({"images": np.zeros((8, 4, 5, 2), np.uint8)}, "1 or 3 channels"),
         ({"split": ["train"] * 7 + ["val"]}, "split must be 'train' or 'test'"),
-        ({"images": np.array([None] * 8)}, "must be a .npz file of plain arrays"),
+        ({"images": np.array([None] * 8)}, "images must be uint8"),
+        ({"labels": np.array([None] * 8)}, "must be a .npz file of plain arrays"),
+        ({"images": None}, r"one named images: .*no item named 'images\.npy'"),
     ],
 )
 def test_a_wrong_npz_is_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:

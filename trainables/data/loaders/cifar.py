@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,17 +12,28 @@ from numpy.typing import NDArray
 
 from trainables.data.index import SPLITS, file_sha256
 from trainables.data.loaders.listing import ArrayDecoder, Item, Listing
+from trainables.data.loaders.memory import listed_once
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 
 
 def read(path: Path, channels: int, classes: int | None) -> Listing:
-    """Lists both batches with their fine labels.
+    """Lists both batches with their fine labels; reads them once a process.
 
     Raises:
         ValueError: naming the file, if it is no such batch.
     """
+    files = [path / name for name in ("meta", *SPLITS)]
+    return listed_once(_read, files, path, channels, classes)
+
+
+def read_images(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Images (n, 32, 32, 3) of both batches; ValueError naming the file that is none."""
+    return {split: _images(path / split, load(path / split)) for split in SPLITS}
+
+
+def _read(path: Path, channels: int, classes: int | None) -> Listing:
     class_names = tuple(str(name) for name in _strings(path / "meta", "fine_label_names"))
     items = []
     for split in SPLITS:
@@ -32,20 +44,16 @@ def read(path: Path, channels: int, classes: int | None) -> Listing:
     return Listing(tuple(items), class_names, channels, ArrayDecoder(read_images, path))
 
 
-def read_images(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """Images (n, 32, 32, 3) of both batches; ValueError naming the file that is none."""
-    return {split: _images(path / split) for split in SPLITS}
-
-
-def _images(file: Path) -> NDArray[np.uint8]:
-    data = load(file).get("data")
+def _images(file: Path, batch: Mapping[str, Any]) -> NDArray[np.uint8]:
+    data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
         raise ValueError(f"{file} must hold images as uint8 (n, {PIXELS}) under 'data'.")
     return data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
 
 
 def _labels(file: Path, classes: int) -> list[int]:
-    labels = load(file).get("fine_labels")
+    batch = load(file)
+    labels = batch.get("fine_labels")
     if not isinstance(labels, list) or not all(isinstance(one, int) for one in labels):
         raise ValueError(f"{file} must hold a list of numbers under 'fine_labels'.")
     wrong = [row for row, label in enumerate(labels) if not 0 <= label < classes]
@@ -54,10 +62,10 @@ def _labels(file: Path, classes: int) -> list[int]:
             f"{file}: labels must be in [0, {classes - 1}], but row {wrong[0]} has "
             f"{labels[wrong[0]]}."
         )
-    if len(labels) != len(_images(file)):
+    count = len(_images(file, batch))
+    if len(labels) != count:
         raise ValueError(
-            f"{file} must have a label for each of {len(_images(file))} images, "
-            f"but has {len(labels)}."
+            f"{file} must have a label for each of {count} images, but has {len(labels)}."
         )
     return labels
 

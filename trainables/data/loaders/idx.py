@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from trainables.data.index import Split, file_sha256
 from trainables.data.loaders.listing import ArrayDecoder, Item, Listing
+from trainables.data.loaders.memory import listed_once
 
 PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+IMAGES, LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -19,15 +21,19 @@ UNSIGNED_BYTE = 8
 
 
 def read(path: Path, channels: int, classes: int | None) -> Listing:
-    """Lists both splits. Images are white on black, 28 × 28.
+    """Lists both splits; reads them once a process. Images are white on black, 28 × 28.
 
     Raises:
         ValueError: naming the file, if it is missing, torn, or labels and images do not fit.
     """
+    files = [find(path, prefix + part) for prefix in PREFIXES.values() for part in (IMAGES, LABELS)]
+    return listed_once(_read, files, path, channels, classes)
+
+
+def _read(path: Path, channels: int, classes: int | None) -> Listing:
     items = []
     for split, prefix in PREFIXES.items():
-        images = find(path, f"{prefix}-images-idx3-ubyte")
-        file = find(path, f"{prefix}-labels-idx1-ubyte")
+        images, file = find(path, prefix + IMAGES), find(path, prefix + LABELS)
         labels, count = read_idx(file, 1), image_count(images)
         if len(labels) != count:
             raise ValueError(
@@ -49,7 +55,7 @@ def read(path: Path, channels: int, classes: int | None) -> Listing:
 def read_images(path: Path) -> dict[str, NDArray[np.uint8]]:
     """Images (n, h, w, 1) of both splits; ValueError naming a file that cannot be read."""
     return {
-        split: read_idx(find(path, f"{prefix}-images-idx3-ubyte"), 3)[..., None]
+        split: read_idx(find(path, prefix + IMAGES), 3)[..., None]
         for split, prefix in PREFIXES.items()
     }
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 class Item:
     """An image: path relative to the folder (or "part#row"), label, split where the files say it.
 
-    `content` is a word that changes with the image: size and time of its file (`file_mark`), or
+    `content` is a word that changes with the image: size and times of its file (`file_mark`), or
     the hash of its archive.
     """
 
@@ -39,8 +40,17 @@ class Listing:
     decode: Callable[[Entry], NDArray[np.uint8]]
 
 
+# Of these a value of 65535 is white; others do not say which of 16 bits are used.
+FULL_RANGE = frozenset(("PNG", "PPM"))
+
+
 class FileDecoder:
-    """Reads one image file with Pillow, as RGB (3 channels) or grey (1)."""
+    """Reads one image file with Pillow, as RGB (3 channels) or grey (1).
+
+    As torchvision's loader of image folders, which the published protocols use: transparency is
+    left out (what it hides shows), orientations in EXIF are not applied, CMYK is converted without
+    colour profiles. 16 bits a channel are brought to 8, to within one level.
+    """
 
     def __init__(self, folder: Path, channels: int) -> None:
         self._folder = folder
@@ -50,8 +60,8 @@ class FileDecoder:
         """Pixels (h, w, channels).
 
         Raises:
-            ValueError: naming the file, if it is not there, no image can be read from it, or it
-                has more than 8 bits a channel.
+            ValueError: naming the file, if it is not there, no image can be read from it, or its
+                values are floats or wide ones whose range the format does not say (TIFF).
         """
         # Only here: whoever checks a study file or reads an index needs no image library.
         from PIL import Image
@@ -60,14 +70,22 @@ class FileDecoder:
         try:
             with Image.open(path) as image:
                 # Pillow would cut these values off at 255.
-                if image.mode == "F" or image.mode.startswith("I"):
+                wide = image.mode == "F" or image.mode.startswith("I")
+                if wide and (image.mode == "F" or image.format not in FULL_RANGE):
                     raise ValueError(
-                        f"it must have 8 bits a channel, but is of Pillow's mode {image.mode!r}"
+                        f"it must have 8 bits a channel, or 16 in a PNG, PGM or PPM file, but is "
+                        f"of Pillow's mode {image.mode!r} in {image.format}"
                     )
-                pixels = np.asarray(image.convert(self._mode), np.uint8)
+                shown = Image.fromarray(_upper_bits(np.asarray(image))) if wide else image
+                pixels = np.asarray(shown.convert(self._mode), np.uint8)
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} must be an image that can be read: {error}.") from error
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values in [0, 65535] as bytes; as Pillow itself brings colours of 16 bits to 8."""
+    return (values >> 8).astype(np.uint8)
 
 
 class ArrayDecoder:
@@ -128,10 +146,11 @@ def image_files(folder: Path) -> list[tuple[str, str]]:
 
 
 def file_mark(path: str) -> str:
-    """Size (bytes) and time of the last change (ns) of a file: what tells that it was rewritten.
+    """Size (bytes) of a file and when its content and its inode changed (ns).
 
-    No content is read, since every trial asks; a file that is replaced by one of the same size
-    with the same time passes for the old one.
+    No content is read, since every trial asks. The second time is the system's own: nobody sets
+    it, so that a file replaced by one of the same size and date is told from it; it also changes
+    with the file's name, owner, rights and number of links.
 
     Raises:
         ValueError: naming the file, if it is not there, or it is a link that leads nowhere.
@@ -141,7 +160,7 @@ def file_mark(path: str) -> str:
         stat = os.stat(path)  # noqa: PTH116
     except OSError as error:
         raise ValueError(f"{path} must be there, but is not: {error.strerror}.") from error
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def text_lines(file: Path, content: str) -> list[str]:
