@@ -1,18 +1,18 @@
 """What a person sees while a study runs: a live table, or a line a trial without a terminal."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.labels import cell_label
+from study.labels import cell_label, varying_keys
 from study.ledger import Record
-from study.planning import Plan
+from study.planning import Cell, Plan
 
 HEADINGS = ("cell", "status", "tasks seen", "best {}", "test/accuracy")
 # Of the report's summary, what fits into a terminal: by the words before the unit.
@@ -21,10 +21,12 @@ SUMMARY = ("cell", "final accuracy", "AAA", "forgetting", "best setting")
 
 @dataclass
 class _Trial:
-    """A trial as far as its records tell."""
+    """A trial as far as its records tell; it sees `tasks` tasks."""
 
     cell: str
     role: str
+    tasks: int
+    searched: Mapping[str, Any]
     task: int = 0
     value: float | None = None
     status: str = "running"
@@ -32,15 +34,20 @@ class _Trial:
 
 @dataclass
 class _Cell:
-    """A row of the table."""
+    """A row of the table: `settings` are those its search chose to be confirmed, best first."""
 
-    tasks: int
+    plan: Cell
     trials: list[_Trial] = field(default_factory=list)
-    winner: bool = False
+    settings: list[Mapping[str, Any]] = field(default_factory=list)
     failed: bool = False
 
-    def of(self, role: str) -> list[_Trial]:
-        return [one for one in self.trials if one.role == role]
+    def searches(self) -> list[_Trial]:
+        return [one for one in self.trials if one.role == "search"]
+
+    def confirmations(self, settings: Sequence[Mapping[str, Any]]) -> list[_Trial]:
+        """Those of some settings; of a winner that is none any more, there may be others."""
+        found = (one for one in self.trials if one.role == "confirm")
+        return [one for one in found if one.searched in settings]
 
 
 class Display:
@@ -54,11 +61,12 @@ class Display:
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan = plan
         self._console = console
-        self._cells = {cell.id: _Cell(cell.tasks) for cell in plan.cells}
-        varying = [key for key, axis in plan.spec.grid.items() if len(axis) > 1]
+        self._cells = {cell.id: _Cell(cell) for cell in plan.cells}
+        varying = varying_keys([cell.key for cell in plan.cells])
         self._labels = {cell.id: cell_label(cell.key, varying) for cell in plan.cells}
         self._trials: dict[str, _Trial] = {}
         self._start = time.monotonic()
+        self._recalling = False
         self._live = Live(
             console=console,
             get_renderable=self._table,
@@ -75,38 +83,67 @@ class Display:
         if self._console.is_terminal:
             self._live.stop()
 
-    def write(self, record: Record) -> None:
-        """Takes the next record of the ledger."""
-        kind = record["kind"]
-        if kind == "trial":
-            trial = _Trial(record["cell"], record["role"])
-            self._trials[record["trial"]] = trial
-            self._cells[trial.cell].trials.append(trial)
-        elif kind == "task":
-            self._take_task(self._trials[record["trial"]], record)
-        elif kind == "end":
-            self._take_end(self._trials[record["trial"]], record)
-        elif kind == "winner":
-            self._cells[record["cell"]].winner = True
-        elif kind == "failed_cell":
-            self._cells[record["cell"]].failed = True
-            self._console.print(f"{record['cell']}: {record['error']}", highlight=False)
+    def recall(self, records: Iterable[Record]) -> None:
+        """Takes the records of earlier sessions: they count, but no line is printed for them."""
+        self._recalling = True
+        for record in records:
+            self.write(record)
+        self._recalling = False
 
-    def _take_task(self, trial: _Trial, record: Record) -> None:
-        trial.task = record["task"]
-        metric = self._plan.spec.metric if trial.role == "search" else "test/accuracy"
-        trial.value = record["metrics"].get(metric)
+    def write(self, record: Record) -> None:
+        """Takes the next record of the ledger; kinds that are not shown are passed over."""
+        kind = record["kind"]
+        # Cells of an earlier session that are not planned any more have no row.
+        cell = self._cells.get(record.get("cell", ""))
+        trial = self._trials.get(record.get("trial", ""))
+        if kind == "resumed":
+            for one in self._trials.values():
+                if one.status == "running":
+                    one.status = "interrupted"
+        elif kind == "trial" and cell is not None:
+            self._take_trial(cell, record)
+        elif kind == "continued" and trial is not None:
+            trial.status = "running"
+        elif kind == "note" and not self._recalling:
+            self._console.print(
+                f"{record['cell']}: {record['text']}", highlight=False, markup=False
+            )
+        elif kind == "task" and trial is not None:
+            trial.status = "running"
+            trial.task = record["task"]
+            trial.value = record["metrics"].get(self._metric(trial))
+        elif kind == "end" and trial is not None:
+            self._take_end(trial, record)
+        elif kind == "winner" and cell is not None:
+            cell.settings, cell.failed = [record["searched"]], False
+        elif kind == "front" and cell is not None:
+            cell.settings = [one["searched"] for one in record["points"]]
+        elif kind == "failed_cell" and cell is not None:
+            cell.failed = True
+            if not self._recalling:
+                self._console.print(f"{record['cell']}: {record['error']}", highlight=False)
+
+    def _metric(self, trial: _Trial) -> str:
+        return self._plan.spec.metric if trial.role == "search" else "test/accuracy"
+
+    def _take_trial(self, cell: _Cell, record: Record) -> None:
+        known = self._trials.get(record["trial"])
+        if known is not None:
+            known.status = "running"
+            return
+        tasks = record.get("tasks", cell.plan.tasks)
+        trial = _Trial(record["cell"], record["role"], tasks, record["searched"])
+        self._trials[record["trial"]] = trial
+        cell.trials.append(trial)
 
     def _take_end(self, trial: _Trial, record: Record) -> None:
         trial.status = record["status"]
-        tasks = self._cells[trial.cell].tasks
         error = f": {record['error']}" if record["error"] else ""
-        if error or not self._console.is_terminal:
-            metric = self._plan.spec.metric if trial.role == "search" else "test/accuracy"
-            reached = "" if trial.value is None else f" {metric} {trial.value:.3f}"
+        if not self._recalling and (error or not self._console.is_terminal):
+            reached = "" if trial.value is None else f" {self._metric(trial)} {trial.value:.3f}"
             self._console.print(
                 f"{_clock(time.monotonic() - self._start)} {self._labels[trial.cell]}: "
-                f"{trial.role} {trial.status} at task {trial.task}/{tasks}{reached}{error}",
+                f"{trial.role} {trial.status} at task {trial.task}/{trial.tasks}{reached}{error}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -122,34 +159,39 @@ class Display:
         for heading in HEADINGS:
             table.add_column(heading.format(spec.metric), no_wrap=heading != "cell")
         for cell_id, cell in self._cells.items():
+            shown = cell.confirmations(cell.settings[:1])
             table.add_row(
                 self._labels[cell_id],
                 self._status(cell),
                 _tasks_seen(cell),
-                _number(self._best(cell.of("search"), cell.tasks)),
-                _mean([one for one in cell.of("confirm") if one.value is not None]),
+                _number(self._best(cell)),
+                _mean([one for one in shown if one.value is not None]),
             )
         return table
 
     def _status(self, cell: _Cell) -> Text:
         if cell.failed:
             return Text("failed", style="red")
-        role = "confirm" if cell.winner else "search"
-        total = len(self._plan.spec.seeds) if cell.winner else self._plan.spec.trials
-        trials = cell.of(role)
+        if cell.settings:
+            trials = cell.confirmations(cell.settings)
+            total = len(cell.plan.seeds) * len(cell.settings)
+        else:
+            trials, total = cell.searches(), self._plan.spec.trials
         ended = sum(one.status not in ("running", "interrupted") for one in trials)
-        if cell.winner and ended == total:
+        if cell.settings and ended == total:
             good = sum(one.status == "completed" for one in trials)
             if good == total:
                 return Text("done", style="green")
             return Text(f"done, {total - good} of {total} failed", style="red")
         if not trials:
             return Text("waiting", style="dim")
-        return Text(f"{'confirming' if cell.winner else 'searching'} {ended}/{total}")
+        return Text(f"{'confirming' if cell.settings else 'searching'} {ended}/{total}")
 
-    def _best(self, trials: Sequence[_Trial], tasks: int) -> float | None:
+    def _best(self, cell: _Cell) -> float | None:
+        """The best value of the first objective, among the trials that saw all they were to."""
         sign = self._plan.spec.sign
-        values = [one.value for one in trials if one.value is not None and one.task == tasks]
+        found = [one for one in cell.searches() if one.task == cell.plan.search_tasks]
+        values = [one.value for one in found if one.value is not None]
         return max(values, key=lambda value: sign * value, default=None)
 
 
@@ -169,7 +211,9 @@ def summary_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
 
 def _tasks_seen(cell: _Cell) -> str:
     running = [f"{one.task}" for one in cell.trials if one.status == "running"]
-    return f"{', '.join(running)} of {cell.tasks}" if running else f"– of {cell.tasks}"
+    searching = any(one.role == "search" for one in cell.trials if one.status == "running")
+    tasks = cell.plan.search_tasks if searching else cell.plan.tasks
+    return f"{', '.join(running)} of {tasks}" if running else f"– of {tasks}"
 
 
 def _number(value: float | None) -> str:

@@ -1,10 +1,18 @@
 """What cells and their values are called where people read them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 METHOD, TASKS = "method.name", "data.tasks"
+# Of a search, which no trial has as a setting.
+OF_SEARCH, PROTOCOL, TUNED_ON = "search.", "search.protocol", "search.tuned_on"
+
+
+def varying_keys(cells: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys whose value is not the same in all cells, of which the keys are given."""
+    keys = dict.fromkeys(key for cell in cells for key in cell)
+    return {key for key in keys if len({str(cell.get(key)) for cell in cells}) > 1}
 
 
 def cell_label(key: Mapping[str, Any], varying: Iterable[str]) -> str:
@@ -18,7 +26,11 @@ def cell_label(key: Mapping[str, Any], varying: Iterable[str]) -> str:
         if one not in kept or one in (METHOD, TASKS):
             continue
         tail = one.rpartition(".")[2]
-        if tail == "name":
+        if one == TUNED_ON:
+            parts.append(f"tuned on {value}")
+        elif one == PROTOCOL:
+            parts.append(f"protocol {value}")
+        elif tail == "name":
             parts.append(value_text(value))
         else:
             word = tail.replace("_", " ") if tails[tail] == 1 else one

@@ -3,21 +3,24 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from optuna.distributions import BaseDistribution
 
-from study import ranges
+from study import conditions, ranges, rules, samplers, warm_start
+from study.conditions import Conditions
 from study.spec import LATER_TASKS_ONLY, StudySpec
 from trainables import catalog
 from trainables.config import DataConfig, Params, TrialConfig
 
 Role: TypeAlias = Literal["search", "confirm"]
+WHOLE_STREAM = "whole_stream"
+# Keys of a cell that are not of a trial.
+OF_SEARCH = "search."
+PROTOCOL, TUNED_ON = "search.protocol", "search.tuned_on"
 EVALUATION: Mapping[Role, str] = {"search": "validation", "confirm": "test"}
-# Of the combinations of the ends of all ranges that are checked; a cell takes milliseconds then.
-CORNERS = 256
 SPLIT_KEY = "data.split_sha256"
 
 
@@ -26,7 +29,9 @@ class PlannedTrial:
     """One training run: all that it depends on is in `params` (flat, every key present).
 
     `id` is a stable hash of cell and params, so that it is the same in every run of a study. The
-    hash of the split is left out: a driver without the files does not know it.
+    hash of the split is left out: a driver without the files does not know it. `tasks` is the
+    number of tasks that it sees: fewer than the stream has where the protocol looks at the first
+    ones only.
     """
 
     id: str
@@ -42,8 +47,12 @@ class PlannedTrial:
 class Cell:
     """One point of the grid: trials are compared inside it only.
 
-    `key` holds the grid's values, `fixed` the study's, `space` what is searched, `tasks` the
-    length of the sequence. `split_sha256` is the hash of the split that its trials must find
+    `key` holds the grid's values (and, under "search.", which protocol a cell of a comparison
+    follows, or where a setting comes from), `fixed` the study's, `space` what is searched, `tasks`
+    the length of the sequence. Its searches see `search_tasks` tasks with `search_seed`, its
+    confirmations all tasks with each of `seeds`. `tuned_in` is the id of the cell whose search
+    finds the settings, where that is another one. `conditions` are those of searched keys that
+    are not in every setting; `split_sha256` is the hash of the split that its trials must find
     (None: any).
     """
 
@@ -52,7 +61,21 @@ class Cell:
     fixed: Mapping[str, Any]
     space: Mapping[str, BaseDistribution]
     tasks: int
+    search_tasks: int
+    search_seed: int
+    seeds: tuple[int, ...]
+    tuned_in: str | None = None
     split_sha256: str | None = None
+    conditions: Conditions = field(default_factory=dict)
+
+    @property
+    def searches(self) -> bool:
+        """Whether search trials run in this cell."""
+        return bool(self.space) and self.tuned_in is None
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """Settings at the border of the space: every end of every range at least once."""
+        return conditions.corners(self.space, self.conditions)
 
     def config(self, role: Role, searched: Mapping[str, Any], seed: int) -> TrialConfig:
         """The config of one trial.
@@ -65,13 +88,15 @@ class Cell:
             "seed": seed,
             SPLIT_KEY: self.split_sha256,
         }
-        return TrialConfig.from_params({**self.fixed, **self.key, **searched, **own})
+        key = {name: one for name, one in self.key.items() if not name.startswith(OF_SEARCH)}
+        return TrialConfig.from_params({**self.fixed, **key, **searched, **own})
 
     def trial(self, role: Role, searched: Mapping[str, Any], seed: int) -> PlannedTrial:
         """One trial of this cell."""
         params = self.config(role, searched, seed).to_params()
-        trial = _hash(self.id, params)
-        return PlannedTrial(trial, self.id, role, params, searched, seed, self.tasks)
+        tasks = self.search_tasks if role == "search" else self.tasks
+        trial = _hash(self.id if tasks == self.tasks else f"{self.id}\n{tasks} tasks", params)
+        return PlannedTrial(trial, self.id, role, params, searched, seed, tasks)
 
 
 @dataclass(frozen=True)
@@ -85,12 +110,12 @@ class Plan:
     @property
     def search_trials(self) -> int:
         """Number of search trials, over all cells, at most."""
-        return sum(self.spec.trials for cell in self.cells if cell.space)
+        return sum(self.spec.trials for cell in self.cells if cell.searches)
 
     @property
     def confirmation_trials(self) -> int:
-        """Number of confirmation trials, over all cells."""
-        return len(self.cells) * len(self.spec.seeds)
+        """Number of confirmation trials, over all cells, for one setting each."""
+        return sum(len(cell.seeds) for cell in self.cells)
 
 
 def make_plan(spec: StudySpec) -> Plan:
@@ -104,22 +129,84 @@ def make_plan(spec: StudySpec) -> Plan:
     try:
         _check_methods(spec)
         for values in itertools.product(*spec.grid.values()):
-            cell = _cell(spec, dict(zip(spec.grid, values, strict=True)))
-            classes |= {one.data.classes_in_use for one in _border(spec, cell)}
-            _check_objective(spec, cell)
-            cells.append(cell)
+            for cell in _cells(spec, dict(zip(spec.grid, values, strict=True))):
+                classes |= {one.data.classes_in_use for one in _border(cell)}
+                _check_objective(spec, cell)
+                if cell.searches:
+                    where = f"cell {cell.id}"
+                    samplers.check(where, spec.sampler, spec.trials, cell.space, cell.conditions)
+                cells.append(cell)
+        _check_once(cells)
+        warm_start.check(spec, [cell for cell in cells if cell.searches])
     except ValueError as error:
         raise ValueError(f"{spec.source}: {error}") from error
     chance = 1 / classes.pop() if len(classes) == 1 else None
     return Plan(spec, tuple(cells), chance)
 
 
-def _cell(spec: StudySpec, key: dict[str, Any]) -> Cell:
+def _cells(spec: StudySpec, key: dict[str, Any]) -> list[Cell]:
+    """The cell of a point of the grid, and those that the protocol adds to it."""
+    search = spec.search
+    own = {PROTOCOL: search.protocol} if search.compare else {}
+    cell = _cell(spec, {**key, **own}, search.protocol)
+    found = [cell]
+    for other in search.confirm_on:
+        moved = {**key, **other}
+        if moved != key:
+            before = {**spec.fixed, **key}
+            from_where = ",".join(f"{name}={_text(before.get(name))}" for name in other)
+            there = _cell(spec, {**moved, **own, TUNED_ON: from_where}, search.protocol)
+            found.append(
+                replace(there, space=cell.space, conditions=cell.conditions, tuned_in=cell.id)
+            )
+    if search.compare:
+        # A transfer to other class orders alone is what whole_stream would be, but for its seeds.
+        if search.protocol != "transfer":
+            found.append(_cell(spec, {**key, PROTOCOL: WHOLE_STREAM}, WHOLE_STREAM))
+        found += [
+            _cell(spec, {**key, **other, PROTOCOL: WHOLE_STREAM}, WHOLE_STREAM)
+            for other in search.confirm_on
+            if {**key, **other} != key
+        ]
+    return found
+
+
+def _cell(spec: StudySpec, key: dict[str, Any], protocol: str) -> Cell:
     method = key.get("method.name", spec.fixed.get("method.name"))
-    space = ranges.resolve(spec.search, str(method), {*key, *spec.fixed})
-    cell_id = ",".join(f"{name}={_text(value)}" for name, value in key.items())
+    space = ranges.resolve(spec.search.space, str(method), {*key, *spec.fixed})
     tasks = {**spec.fixed, **key}.get("data.tasks", DataConfig.tasks)
-    return Cell(cell_id, key, dict(spec.fixed), space, tasks)
+    first = spec.search.first_tasks
+    seen = tasks
+    if protocol == "first_k_tasks" and first is not None and rules.is_number(tasks):
+        seen = first
+        if first >= tasks:
+            cell = ",".join(f"{name}={_text(value)}" for name, value in key.items())
+            raise ValueError(
+                f"cell {cell}: search.first_tasks must be below data.tasks ({tasks}), "
+                f"but got {first}."
+            )
+    transfers = spec.search.protocol == "transfer"
+    return Cell(
+        id=",".join(f"{name}={_text(value)}" for name, value in key.items()),
+        key=key,
+        fixed=dict(spec.fixed),
+        space=space,
+        tasks=tasks,
+        search_tasks=seen,
+        search_seed=spec.seeds[0],
+        seeds=spec.seeds[1:] if transfers else spec.seeds,
+        conditions=conditions.resolve(spec.search.space, str(method), space),
+    )
+
+
+def _check_once(cells: Sequence[Cell]) -> None:
+    """Refuses two ways to the same cell."""
+    ids = [cell.id for cell in cells]
+    twice = [one for at, one in enumerate(ids) if one in ids[:at]]
+    if twice:
+        raise ValueError(
+            f"search.confirm_on must not lead to a cell that is there already: {twice[0]}."
+        )
 
 
 def _check_methods(spec: StudySpec) -> None:
@@ -127,7 +214,8 @@ def _check_methods(spec: StudySpec) -> None:
     methods = spec.grid.get("method.name", (spec.fixed.get("method.name"),))
     for method in methods:
         catalog.method_config(str(method)) if method is not None else _no_method()
-    extra = [] if isinstance(spec.search, str) else sorted(set(spec.search) - set(methods))
+    space = spec.search.space
+    extra = [] if isinstance(space, str) else sorted(set(space) - set(methods))
     if extra:
         raise ValueError(
             f"search must name methods of this study ({sorted(methods)}), but names {extra[0]!r}."
@@ -142,31 +230,26 @@ def _no_method() -> None:
 
 def _check_objective(spec: StudySpec, cell: Cell) -> None:
     """Refuses an objective that a sequence of one task does not have."""
-    if spec.metric in LATER_TASKS_ONLY and cell.tasks < 2:
+    later = [metric for metric in spec.objective if metric in LATER_TASKS_ONLY]
+    if later and cell.search_tasks < 2:
+        key = "data.tasks" if cell.tasks < 2 else "search.first_tasks"
         raise ValueError(
-            f"cell {cell.id}: data.tasks must be at least 2 for objective {spec.metric}, "
-            f"but got {cell.tasks}."
+            f"cell {cell.id}: {key} must be at least 2 for objective {later[0]}, "
+            f"but got {cell.search_tasks}."
         )
 
 
-def _border(spec: StudySpec, cell: Cell) -> list[TrialConfig]:
+def _border(cell: Cell) -> list[TrialConfig]:
     """Builds the cell's configs at the corners of its space, and for every role and seed."""
-    corners = _corners({key: ranges.ends(one) for key, one in cell.space.items()})
+    corners = cell.corners()
     first = next(corners)
-    asked = [(role, first, seed) for role in EVALUATION for seed in spec.seeds]
-    asked += [("search", corner, spec.seeds[0]) for corner in corners]
+    seeds = (cell.search_seed, *cell.seeds)
+    asked = [(role, first, seed) for role in EVALUATION for seed in seeds]
+    asked += [("search", corner, cell.search_seed) for corner in corners]
     try:
         return [cell.config(*one) for one in asked]
     except ValueError as error:
         raise ValueError(f"cell {cell.id}: {error}") from error
-
-
-def _corners(ends: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """Every end of every range at least once, then `CORNERS` of their combinations at most."""
-    for at in range(max((len(one) for one in ends.values()), default=1)):
-        yield {key: values[at % len(values)] for key, values in ends.items()}
-    for values in itertools.islice(itertools.product(*ends.values()), CORNERS):
-        yield dict(zip(ends, values, strict=True))
 
 
 def _text(value: Any) -> str:

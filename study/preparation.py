@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from study import ranges
 from study.planning import Cell, Plan
 from trainables.config import DataConfig
 from trainables.data.prepare import (
@@ -41,8 +40,7 @@ def pinned(plan: Plan, hashes: Mapping[str, str]) -> Plan:
     Trials on data that `hashes` leaves out take any split. No trial's id changes.
     """
     cells = (
-        replace(cell, split_sha256=hashes.get(_what_is_read(_data_of(plan, cell))))
-        for cell in plan.cells
+        replace(cell, split_sha256=hashes.get(_what_is_read(_data_of(cell)))) for cell in plan.cells
     )
     return replace(plan, cells=tuple(cells))
 
@@ -69,7 +67,7 @@ def data_configs(plan: Plan) -> list[DataConfig]:
     """One config for each way in which the cells read images and cut validation images."""
     found: dict[tuple[object, ...], DataConfig] = {}
     for cell in plan.cells:
-        config = _data_of(plan, cell)
+        config = _data_of(cell)
         way: tuple[object, ...] = (config.name, config.root, config.split, config.manifest)
         # Of the others everything else was checked with the study file.
         if has_files(config):
@@ -79,10 +77,9 @@ def data_configs(plan: Plan) -> list[DataConfig]:
     return list(found.values())
 
 
-def _data_of(plan: Plan, cell: Cell) -> DataConfig:
+def _data_of(cell: Cell) -> DataConfig:
     """What the trials of a cell read: the same for all, since data is never searched."""
-    searched = {key: ranges.ends(one)[0] for key, one in cell.space.items()}
-    return cell.config("search", searched, plan.spec.seeds[0]).data
+    return cell.config("search", next(cell.corners()), cell.search_seed).data
 
 
 def _what_is_read(config: DataConfig) -> str:

@@ -1,6 +1,7 @@
 """Ray as a study needs it: started, quiet, and gone without a trace at the end."""
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -9,16 +10,18 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import ray
 
+from study.lock import only_one
 from study.rules import MistakeError
-from study.spec import Resources
 
 # The object store carries nothing but settings and results here; Ray's default is 30 % of memory.
 OBJECT_STORE_BYTES = 128 * 2**20
+SHORT, PREFIX = Path("/tmp"), "study-ray-"
 # Complains that there are no CSV and JSON files, see below.
 NEEDLESS_LOGGER = "ray.tune.analysis.experiment_analysis"
 # Ray reads all of these from the environment, and what a user has set stays.
@@ -52,9 +55,13 @@ def ray_session(log: Path) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "local")
     with _logging_to(log), contextlib.ExitStack() as stack:
         if address == "local":
+            _clear_old_folders()
             stack.callback(shutil.rmtree, folder := _short_folder(), ignore_errors=True)
+            stack.enter_context(only_one(Path(folder)))
             _own_token()
-            stack.callback(ray.shutdown)
+            # Of this driver alone: once it is killed, nothing of it is left after so many seconds.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
+            stack.callback(_shut_down)
             with _signal_handlers_kept():
                 ray.init(
                     address="local",
@@ -65,31 +72,31 @@ def ray_session(log: Path) -> Iterator[None]:
                     _temp_dir=folder,
                 )
         else:
-            stack.callback(ray.shutdown)
+            stack.callback(_shut_down)
             with _signal_handlers_kept():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         yield
 
 
-def slots(resources: Resources) -> int:
-    """How many trials fit into the cluster as it is now; at least 1."""
+def slots(cpu: float, gpu: float) -> int:
+    """How many trials of `cpu` cores and `gpu` GPUs fit into the cluster as it is; at least 1."""
     have = ray.cluster_resources()
     fits: list[int] = [
         math.floor(have.get(name, 0) / need + 1e-9)
-        for name, need in (("CPU", resources.cpu), ("GPU", resources.gpu))
+        for name, need in (("CPU", cpu), ("GPU", gpu))
         if need > 0
     ]
     return max(1, min(fits))
 
 
-def check_resources(resources: Resources) -> None:
-    """Refuses trials that no machine of the cluster could run.
+def check_resources(cpu: float, gpu: float) -> None:
+    """Refuses trials of `cpu` cores and `gpu` GPUs that the cluster could not run.
 
     Raises:
         MistakeError: naming what a trial asks for and what there is.
     """
     have = ray.cluster_resources()
-    for name, need in (("CPU", resources.cpu), ("GPU", resources.gpu)):
+    for name, need in (("CPU", cpu), ("GPU", gpu)):
         if need > have.get(name, 0):
             raise MistakeError(
                 f"resources.{name.lower()} must be at most {have.get(name, 0):g} (all that Ray "
@@ -97,10 +104,33 @@ def check_resources(resources: Resources) -> None:
             )
 
 
+def _shut_down() -> None:
+    """Leaves Ray.
+
+    Tune's objects refer to Ray's in circles. One that the garbage collector finds while Ray is
+    going, from whatever thread, ends the process, so none may be left and none be looked for.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
+
+
 def _short_folder() -> str:
     """A folder for Ray's sockets, whose paths may have 107 bytes at most."""
-    base = Path("/tmp")
-    return tempfile.mkdtemp(prefix="study-", dir=base if os.access(base, os.W_OK) else None)
+    return tempfile.mkdtemp(prefix=PREFIX, dir=SHORT if os.access(SHORT, os.W_OK) else None)
+
+
+def _clear_old_folders() -> None:
+    """Deletes what drivers that were killed have left: folders that nobody holds any more."""
+    for folder in SHORT.glob(f"{PREFIX}*"):
+        with contextlib.suppress(MistakeError, OSError):
+            # A younger one may be about to be locked.
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > 60:
+                with only_one(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _own_token() -> None:

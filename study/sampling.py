@@ -1,127 +1,207 @@
-"""The search in one cell: asks Optuna for settings, tells it results, and names the winner."""
+"""The search in one cell: asks a sampler for settings, tells it results, and names the winner."""
 
-import hashlib
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
 
+from study import points
+from study.conditions import misfit
+from study.fronts import front
 from study.planning import Cell, PlannedTrial
+from study.proposals import Curve, Launched, Outcome, Proposal, Winner
+from study.samplers import Known, Sampling
 from study.spec import StudySpec
 
 # Proposals in a row that the cell has tried already or that are invalid, before its space counts
-# as explored.
+# as explored; from `STUCK` in a row, proposals are random.
 REPEATS = 20
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The best search trial of a cell, and its objective after the last task.
-
-    `value` is None where there was nothing to search: the trial was not run then.
-    """
-
-    trial: PlannedTrial
-    value: float | None
+# Points of a space that are gone through one by one once a sampler finds nothing new.
+SMALL = 4096
+STUCK = 10
 
 
 class CellSearch:
     """Search trials of one cell, in memory; nothing here knows of Ray.
 
-    Every proposal has a sampler of its own, seeded by its number, so that what is proposed
-    depends on the numbers and results so far only and not on how often a sampler was used.
-    `refusal` tells why the latest invalid proposal was one.
+    What is proposed depends on the number of the proposal and the results so far only; see
+    `study.samplers`. `refusal` tells why the latest invalid proposal was one, `passed_over` which
+    of the settings to try first were not tried.
+
+    Args:
+        cell: where to search.
+        spec: sampler, objectives and number of trials.
+        first: settings to try before the sampler is asked. Those that were tried, that are no
+            point of the space or do not fit together are left out, as are all with the sampler
+            grid, which tries every point.
     """
 
-    def __init__(self, cell: Cell, spec: StudySpec) -> None:
+    def __init__(
+        self, cell: Cell, spec: StudySpec, first: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.cell = cell
         self._spec = spec
-        self._study = optuna.create_study(direction="maximize" if spec.sign > 0 else "minimize")
-        self._asked: dict[str, optuna.Trial] = {}
-        self._trials: dict[str, PlannedTrial] = {}
-        self._running: set[str] = set()
-        self._values: dict[str, float] = {}
+        self._first = [] if spec.sampler == "grid" else list(first)
+        self._number = 0
+        self._launched: dict[str, Launched] = {}
         self._explored = False
+        self._closed = False
         self.refusal: str | None = None
+        self.passed_over: list[str] = []
 
     @property
     def launched(self) -> int:
         """Number of search trials handed out so far."""
-        return len(self._trials)
+        return len(self._launched)
 
     @property
     def exhausted(self) -> bool:
         """Whether no further search trial will be handed out."""
-        return not self.cell.space or self._explored or self.launched >= self._spec.trials
+        ended = self._explored or self._closed or self.launched >= self._spec.trials
+        return ended or not self.cell.space
 
     @property
     def over(self) -> bool:
         """Whether all search trials have ended."""
-        return self.exhausted and not self._running
+        return self.exhausted and all(one.outcome for one in self._launched.values())
 
     @property
     def winner(self) -> Winner | None:
-        """The best of the trials that saw all tasks; None where there is none."""
-        if not self.cell.space:
-            return Winner(self.cell.trial("search", {}, self._spec.seeds[0]), None)
-        if not self._values:
-            return None
-        best = max(self._values, key=lambda trial: self._spec.sign * self._values[trial])
-        return Winner(self._trials[best], self._values[best])
+        """The best in the first objective of the trials that competed; None without any."""
+        found = self.front
+        return found[0] if found else None
 
-    def ask(self) -> PlannedTrial | None:
+    @property
+    def front(self) -> tuple[Winner, ...]:
+        """The completed trials that no other one beats in every objective.
+
+        The best in the first objective comes first; of equal ones, the first launched is kept.
+        """
+        if not self.cell.space:
+            return (Winner(self.cell.trial("search", {}, self.cell.search_seed), None, {}),)
+        done = [one for one in self._launched.values() if one.outcome == "completed"]
+        best = [done[at] for at in front([one.values for one in done], self._spec.signs)]
+        named = [dict(zip(self._spec.objective, one.values, strict=True)) for one in best]
+        return tuple(
+            Winner(one.trial, one.values[0], values)
+            for one, values in zip(best, named, strict=True)
+        )
+
+    def ask(self) -> Proposal | None:
         """The next search trial; None when the budget or the space is used up."""
-        while not self.exhausted:
-            for _ in range(REPEATS):
-                self._study.sampler = self._sampler(len(self._study.trials))
-                asked = self._study.ask(dict(self.cell.space))
-                planned = self._valid(asked.params)
-                if planned is not None and planned.id not in self._trials:
-                    self._asked[planned.id] = asked
-                    self._trials[planned.id] = planned
-                    self._running.add(planned.id)
-                    return planned
-                self._study.tell(asked, state=TrialState.FAIL)
-            self._explored = True
+        while self._first and not self.exhausted:
+            proposal = self._try_first(self._first.pop(0))
+            if proposal is not None:
+                return proposal
+        sampling = self._sampling
+        size = sampling.size
+        for repeats in range(REPEATS if size is None else size):
+            if self.exhausted:
+                return None
+            if size is not None and self._number >= size:
+                break
+            number = self._number
+            settings, attrs = sampling.propose(number, self._known(), repeats >= STUCK)
+            self._number += 1
+            planned = self._valid(settings)
+            if planned is not None and planned.id not in self._launched:
+                return self._launch(planned, {"asked": True, "number": number, "attrs": attrs})
+        return self._untried()
+
+    def _untried(self) -> Proposal | None:
+        """A point of a small space that no proposal came to; None, for good, where all were."""
+        finite = not self.cell.conditions and all(
+            points.count(one) for one in self.cell.space.values()
+        )
+        if finite and self._sampling.size is None and points.grid_size(self.cell.space) <= SMALL:
+            for at in range(points.grid_size(self.cell.space)):
+                planned = self._valid(points.grid_point(self.cell.space, at))
+                if planned is not None and planned.id not in self._launched:
+                    attrs = self._sampling.place(self._number, self._known())
+                    noted = {"asked": True, "number": self._number, "attrs": attrs}
+                    self._number += 1
+                    return self._launch(planned, noted)
+        self._explored = True
         return None
 
-    def tell(self, trial: str, curve: Mapping[int, float], failed: bool) -> None:
-        """Takes the end of a search trial: the objective by tasks seen.
+    def tell(self, trial: str, curve: Curve, outcome: Outcome) -> None:
+        """Takes the end of a search trial and its metrics by tasks seen.
 
-        A trial that saw all tasks competes for the win; one that was cut short is known to the
-        sampler by where it stood.
+        A completed trial competes for the win if every objective is a number after its last task,
+        else it counts as failed. A pruned one is known to the sampler by where it stood; with
+        several objectives it is left out. Settings that are infeasible (out of device memory) are
+        avoided by samplers that learn; those that failed are left out.
+
+        Args:
+            trial: its id.
+            curve: metrics by tasks seen; None, as a ledger has it, is no number.
+            outcome: how it ended.
         """
-        planned, asked = self._trials[trial], self._asked.pop(trial)
-        self._running.discard(trial)
-        finite = {task: value for task, value in curve.items() if math.isfinite(value)}
-        for task, value in finite.items():
-            asked.report(value, task)
-        if not failed and planned.tasks in finite:
-            self._values[trial] = finite[planned.tasks]
-            self._study.tell(asked, finite[planned.tasks])
-        elif not failed and finite and planned.tasks not in curve:
-            self._study.tell(asked, state=TrialState.PRUNED)
-        else:
-            self._study.tell(asked, state=TrialState.FAIL)
+        self._launched[trial].end(curve, outcome, tuple(self._spec.objective))
+
+    def recall(self, trial: PlannedTrial, sampler: Mapping[str, Any]) -> None:
+        """Takes a proposal of an earlier session, as if `ask` had just returned it.
+
+        Proposals are recalled in the order in which they were made; when the ends of trials are
+        told in between does not matter. One that is no point of the space any more (a study that
+        was changed) is left out of what the sampler learns.
+        """
+        # A grid may have got more points since: it is gone through from its beginning.
+        if self._sampling.size is None:
+            self._number = sampler["number"] + (1 if sampler["asked"] else 0)
+        if trial.id not in self._launched:
+            fits = misfit(trial.searched, self.cell.space, self.cell.conditions) is None
+            self._launched[trial.id] = Launched(trial, dict(sampler["attrs"]), fits)
+
+    def close(self) -> None:
+        """Ends the search: no further proposals."""
+        self._closed = True
+
+    @property
+    def _sampling(self) -> Sampling:
+        return Sampling(
+            kind=self._spec.sampler,
+            space=self.cell.space,
+            conditions=self.cell.conditions,
+            signs=self._spec.signs,
+            trials=self._spec.trials,
+            name=f"{self.cell.id}\n{self.cell.search_seed}",
+        )
+
+    def _launch(self, planned: PlannedTrial, sampler: dict[str, Any]) -> Proposal:
+        self._launched[planned.id] = Launched(planned, sampler["attrs"])
+        return Proposal(planned, sampler)
+
+    def _try_first(self, given: Mapping[str, Any]) -> Proposal | None:
+        """Proposes settings from elsewhere; None, with a reason, where they cannot be tried."""
+        settings = {key: self._as_drawn(key, given[key]) for key in self.cell.space if key in given}
+        reason = misfit({**given, **settings}, self.cell.space, self.cell.conditions)
+        if reason is None:
+            planned = self._valid(settings)
+            if planned is not None and planned.id in self._launched:
+                return None
+            if planned is not None:
+                attrs = self._sampling.place(self._number, self._known())
+                noted = {"asked": False, "number": self._number, "attrs": attrs}
+                return self._launch(planned, noted)
+            reason = str(self.refusal)
+        self.passed_over.append(f"{dict(given)}: {reason}")
+        return None
+
+    def _as_drawn(self, key: str, value: Any) -> Any:
+        """A value of the type that a sampler would give."""
+        real = isinstance(self.cell.space[key], FloatDistribution)
+        return float(value) if real and type(value) is int else value
+
+    def _known(self) -> list[Known]:
+        """What the sampler may learn from: the trials in the order they were proposed."""
+        every = (one.known() for one in self._launched.values())
+        return [one for one in every if one is not None]
 
     def _valid(self, searched: Mapping[str, Any]) -> PlannedTrial | None:
         """The search trial with these settings; None where they do not fit together."""
         try:
-            return self.cell.trial("search", searched, self._spec.seeds[0])
+            return self.cell.trial("search", searched, self.cell.search_seed)
         except ValueError as error:
             self.refusal = str(error)
             return None
-
-    def _sampler(self, number: int) -> BaseSampler:
-        text = f"{self.cell.id}\n{self._spec.seeds[0]}\n{number}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        if self._spec.sampler == "random":
-            return RandomSampler(seed=seed)
-        # Cells are small: with Optuna's 10 random trials most searches would be random alone.
-        return TPESampler(seed=seed, n_startup_trials=min(10, max(2, self._spec.trials // 3)))

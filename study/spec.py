@@ -1,19 +1,18 @@
 """StudySpec: what a study file may say, and every rule about it that needs no cell."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from study import overrides as overriding
 from study import published, rules, yaml_text
+from study.sections import CRITERIA, Budget, Pruner, Resources, Search, section
 
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("asha", "none")
+SAMPLERS = ("tpe", "multivariate_tpe", "gp", "nsga2", "random", "grid", "qmc")
 MODES = ("max", "min")
 SPLIT_METRICS = (
     "accuracy",
@@ -53,70 +52,38 @@ RESERVED: Mapping[str, str] = MappingProxyType(
     }
 )
 
-Search: TypeAlias = str | Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Pruner:
-    """Successive halving by tasks seen, within a cell.
-
-    At `first_rung` tasks, and then at every `reduction` times as many, a search trial goes on
-    only among the best 1/`reduction` of those of its cell that came as far. "none" never prunes.
-    """
-
-    kind: str = "asha"
-    reduction: int = 3
-    first_rung: int = 3
-
-    def __post_init__(self) -> None:
-        rules.one_of("pruner.kind", self.kind, PRUNERS)
-        rules.whole("pruner.reduction", self.reduction, least=2)
-        rules.whole("pruner.first_rung", self.first_rung, least=1)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What each trial occupies: CPU cores (= its threads) and (shares of) GPUs."""
-
-    cpu: float = 1
-    gpu: float = 0
-
-    def __post_init__(self) -> None:
-        for key, least in (("cpu", 0.1), ("gpu", 0.0)):
-            value = getattr(self, key)
-            if not rules.is_number(value) or not least <= value < math.inf:
-                raise ValueError(
-                    f"resources.{key} must be a number of at least {least:g}, but got {value!r}."
-                )
-
 
 @dataclass(frozen=True)
 class StudySpec:
     """A study: a search in every cell of `grid`, and its winner confirmed on `seeds`.
 
     `grid` maps flat keys to the values that span the cells; `fixed` maps flat keys to the value
-    all cells share. `search` is "all" (every key of the search space of the cell's method that
-    `grid` and `fixed` leave open), "none" (settings as they are: a cell with nothing to search is
-    confirmed at once) or maps each method to "all", to a list of keys, or to
-    {key: null for the method's own range, {low, high, log, step}, or {choices}}.
-    `objective` maps one metric to max or min; it is compared at the last task. In a study file the
-    metric's name alone means min for val/forgetting, memory/* and time/*_seconds, max for others.
-    `trials` is the number of search trials a cell. `seeds` in a study file may be "published":
-    those of the recipe that all cells select.
+    all cells share. `search` says what is searched, and how; see `Search`.
+    `objective` maps metrics to max or min; they are compared as measured after the last task that
+    a search sees (times are those of that task). With several, every setting on a cell's Pareto
+    front is confirmed. In a study file a metric's name alone means min for val/forgetting,
+    memory/* and time/*_seconds, max for others.
+    `trials` is the number of search trials a cell, which `budget` may cut. `seeds` in a study
+    file may be "published": those of the recipe that all cells select. A trial whose process dies
+    is restarted from its last task `retries` times. `storage` is the absolute folder in which the
+    study's own folder is made (null: results, where it is started).
     """
 
     name: str
     question: str
     grid: Mapping[str, tuple[Any, ...]]
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    search: Search = "all"
+    search: Search = field(default_factory=Search)
     objective: Mapping[str, str] = field(default_factory=lambda: {"val/accuracy": "max"})
     sampler: str = "tpe"
     pruner: Pruner = field(default_factory=Pruner)
     trials: int = 8
+    budget: Budget = field(default_factory=Budget)
     seeds: tuple[int, ...] = (0, 1, 2)
     resources: Resources = field(default_factory=Resources)
     max_concurrent: int | None = None
+    retries: int = 1
+    storage: str | None = None
     source: str = "study"
 
     def __post_init__(self) -> None:
@@ -127,8 +94,7 @@ class StudySpec:
             )
         if not isinstance(self.question, str) or not self.question.strip():
             raise ValueError(f"question must be a text, but got {self.question!r}.")
-        _check_keys(self.grid, self.fixed)
-        _check_search(self.search)
+        _check_keys(self.grid, self.fixed, self.search.confirm_on)
         _check_objective(self.objective, self.resources)
         rules.one_of("sampler", self.sampler, SAMPLERS)
         rules.whole("trials", self.trials, least=1)
@@ -140,16 +106,24 @@ class StudySpec:
             )
         if self.max_concurrent is not None:
             rules.whole("max_concurrent", self.max_concurrent, least=1)
+        rules.whole("retries", self.retries, least=0)
+        _check_storage(self.storage)
+        _check_together(self)
 
     @property
     def metric(self) -> str:
-        """Name of the metric that decides."""
+        """Name of the metric that decides, the first where there are several."""
         return next(iter(self.objective))
 
     @property
     def sign(self) -> int:
         """1 where more of the metric is better, −1 where less is."""
-        return 1 if self.objective[self.metric] == "max" else -1
+        return self.signs[0]
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """For each objective, in order: 1 where more is better, −1 where less is."""
+        return tuple(1 if mode == "max" else -1 for mode in self.objective.values())
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
@@ -190,19 +164,23 @@ class StudySpec:
             key: tuple(rules.listing(f"grid {key}", axis))
             for key, axis in rules.mapping("grid", plain["grid"]).items()
         }
-        for key, section in (("pruner", Pruner), ("resources", Resources)):
+        for key, kind in (("pruner", Pruner), ("budget", Budget), ("resources", Resources)):
             if key in plain:
-                fields = rules.mapping(key, plain[key])
-                rules.refuse_unknown(
-                    f"{key} key", fields, [f.name for f in dataclasses.fields(section)]
-                )
-                values[key] = section(**fields)
+                values[key] = section(kind, key, plain[key])
+        if "search" in plain:
+            values["search"] = Search.from_plain(plain["search"])
         if plain.get("seeds") == "published":
             values["seeds"] = published.seeds(values["grid"], plain.get("fixed", {}))
         elif "seeds" in plain:
             values["seeds"] = tuple(rules.listing("seeds", plain["seeds"]))
-        if isinstance(plain.get("objective"), str):
-            values["objective"] = {plain["objective"]: _mode(plain["objective"])}
+        asked = plain.get("objective")
+        if isinstance(asked, str):
+            asked = [asked]
+        if isinstance(asked, list) and all(isinstance(one, str) for one in asked):
+            twice = [one for at, one in enumerate(asked) if one in asked[:at]]
+            if twice:
+                raise ValueError(f"objective must name a metric once, but has {twice[0]!r} twice.")
+            values["objective"] = {one: _mode(one) for one in asked}
         return cls(**values, source=source)
 
     def to_plain(self) -> dict[str, Any]:
@@ -212,7 +190,9 @@ class StudySpec:
         return plain
 
 
-def _check_keys(grid: Mapping[str, Sequence[Any]], fixed: Any) -> None:
+def _check_keys(
+    grid: Mapping[str, Sequence[Any]], fixed: Any, confirm_on: Sequence[Mapping[str, Any]]
+) -> None:
     """Refuses empty axes, values that occur twice, reserved keys and keys in both places."""
     rules.mapping("fixed", fixed)
     if not grid:
@@ -225,26 +205,9 @@ def _check_keys(grid: Mapping[str, Sequence[Any]], fixed: Any) -> None:
             raise ValueError(f"grid {key} must list each value once, but has {twice[0]!r} twice.")
         if key in fixed:
             raise ValueError(f"{key} must be in grid or in fixed, but it is in both.")
-    for key in (*grid, *fixed):
+    for key in (*grid, *fixed, *(key for one in confirm_on for key in one)):
         if key in RESERVED:
             raise ValueError(f"{key} must not be set: {RESERVED[key]}.")
-
-
-def _check_search(search: Any) -> None:
-    """Refuses anything but "all", "none" or a mapping of methods; ranges are checked later."""
-    if search in ("all", "none"):
-        return
-    named = isinstance(search, Mapping) and all(isinstance(one, str) for one in search)
-    if not named or not search:
-        raise ValueError(
-            f"search must be 'all', 'none' or map each method to keys, but got {search!r}."
-        )
-    for method, keys in search.items():
-        if keys != "all" and not isinstance(keys, Mapping | list | tuple):
-            raise ValueError(
-                f"search {method} must be 'all', a list of keys or a mapping of keys to ranges, "
-                f"but got {keys!r}."
-            )
 
 
 def _mode(metric: str) -> str:
@@ -255,21 +218,47 @@ def _mode(metric: str) -> str:
 
 
 def _check_objective(objective: Any, resources: Resources) -> None:
-    """Refuses test metrics, metrics that no trial reports, and more or fewer than one."""
-    if not isinstance(objective, Mapping) or len(objective) != 1:
+    """Refuses test metrics, metrics that no trial reports, and none at all."""
+    if not isinstance(objective, Mapping) or not objective:
         raise ValueError(
-            f"objective must map one metric to max or min, say {{val/accuracy: max}}, "
+            f"objective must map metrics to max or min, say {{val/accuracy: max}}, "
             f"but got {objective!r}."
         )
-    metric, mode = next(iter(objective.items()))
-    if str(metric).startswith("test/"):
+    for metric, mode in objective.items():
+        if str(metric).startswith("test/"):
+            raise ValueError(
+                f"objective must not look at test images (settings chosen on them would be "
+                f"flattered), but got {metric!r}: use {str(metric).replace('test/', 'val/', 1)!r}."
+            )
+        rules.one_of("objective", metric, OBJECTIVES)
+        rules.one_of(f"objective {metric}", mode, MODES)
+        if metric == "memory/peak_device_bytes" and resources.gpu == 0:
+            raise ValueError(
+                f"resources.gpu must be above 0 for objective {metric}, but got {resources.gpu}."
+            )
+
+
+def _check_storage(storage: Any) -> None:
+    if storage is None:
+        return
+    if not isinstance(storage, str) or not Path(storage).is_absolute():
+        raise ValueError(f"storage must be the absolute path of a folder, but got {storage!r}.")
+
+
+def _check_together(spec: StudySpec) -> None:
+    """Refuses values of different keys that do not fit together."""
+    several = len(spec.objective) > 1
+    if several and spec.pruner.kind != "none" and spec.pruner.criterion == "objective":
         raise ValueError(
-            f"objective must not look at test images (settings chosen on them would be "
-            f"flattered), but got {metric!r}: use {str(metric).replace('test/', 'val/', 1)!r}."
+            f"pruner.criterion must be one of {list(CRITERIA[1:])}, or pruner.kind none, where "
+            f"there are several objectives, but got 'objective'."
         )
-    rules.one_of("objective", metric, OBJECTIVES)
-    rules.one_of(f"objective {metric}", mode, MODES)
-    if metric == "memory/peak_device_bytes" and resources.gpu == 0:
+    if spec.budget.gpu_hours is not None and spec.resources.gpu == 0:
         raise ValueError(
-            f"resources.gpu must be above 0 for objective {metric}, but got {resources.gpu}."
+            f"resources.gpu must be above 0 for budget.gpu_hours, but got {spec.resources.gpu}."
+        )
+    if spec.search.protocol == "transfer" and len(spec.seeds) < 2:
+        raise ValueError(
+            f"seeds must be at least 2 for search.protocol transfer (the first for the search, "
+            f"the others for confirmations), but got {list(spec.seeds)}."
         )

@@ -23,7 +23,8 @@ import yaml
 
 from study import pictures
 from study.ledger import Record
-from study.run_tree import RunTree, finite
+from study.run_tree import RunTree
+from study.run_words import finite
 
 PAIRS_PER_CALL = 100
 METRICS_PER_CALL = 1000
@@ -220,11 +221,11 @@ class _MLflowStore:
         for start in range(0, len(pairs), PAIRS_PER_CALL):
             self._client.log_batch(run, tags=pairs[start : start + PAIRS_PER_CALL])
 
-    def attach_spec(self, run: str, spec: Mapping[str, Any]) -> None:
+    def attach_spec(self, run: str, spec: Mapping[str, Any], name: str) -> None:
         # Through JSON, as in the ledger: safe_dump refuses tuples.
         plain = json.loads(json.dumps(dict(spec)))
         text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        self._client.log_text(run, text, "study.yaml")
+        self._client.log_text(run, text, name)
 
     def attach_results(self, run: str, name: str, rank: Any, tasks: Mapping[int, Record]) -> None:
         # log_table appends to a table that exists; written last, it shows that all are there.
@@ -238,6 +239,18 @@ class _MLflowStore:
             figure = pictures.free_dimensions_picture(layers, rank, name)
             self._client.log_figure(run, figure, "free_dimensions.png")
         self._client.log_table(run, pictures.accuracy_columns(rows), "accuracy_matrix.json")
+
+    def attach_front(
+        self,
+        run: str,
+        title: str,
+        objective: Mapping[str, str],
+        tried: Sequence[Mapping[str, float]],
+        front: Mapping[int, Mapping[str, float]],
+    ) -> None:
+        from study.analysis.fronts import front_picture
+
+        self._client.log_figure(run, front_picture(objective, tried, front, title), "front.png")
 
 
 def _text(values: Mapping[str, Any]) -> dict[str, str]:

@@ -180,6 +180,8 @@ class OptimConfig:
     `schedule` acts on all rates: "cosine" falls to 0 over the steps of a task; "step" multiplies
     by `step_factor` at the start of each epoch in `milestones` (from 0); "released_cosine" is
     InfLoRA's released one, lr · cos(99π e / (200 (K − 1))) over K epochs, its first value twice.
+    `micro_batch` is how many images of a batch go through the network at once (None: all): the
+    gradients add up to those of the whole batch, which needs less memory and more time.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -191,6 +193,7 @@ class OptimConfig:
     alpha_weight_decay: float | None = None
     epochs: int = 5
     batch_size: int = 64
+    micro_batch: int | None = None
     schedule: Literal["cosine", "constant", "step", "released_cosine"] = "cosine"
     milestones: tuple[int, ...] = ()
     step_factor: float = 0.1
@@ -203,6 +206,11 @@ class OptimConfig:
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"optim.{key} must be at least 1, but got {getattr(self, key)}.")
+        if self.micro_batch is not None and not 1 <= self.micro_batch <= self.batch_size:
+            raise ValueError(
+                f"optim.micro_batch must be in [1, optim.batch_size] = [1, {self.batch_size}] or "
+                f"null, but got {self.micro_batch}."
+            )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optim.momentum must be in [0, 1), but got {self.momentum}.")
         for key in ("weight_decay", "alpha_weight_decay"):

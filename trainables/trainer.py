@@ -1,6 +1,5 @@
 """SequentialTrainer: begin task, epochs, end task, evaluate all tasks seen; a checkpoint each."""
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,14 @@ from trainables import metrics, usage
 from trainables.backbones.adapted import build_backbone
 from trainables.config import TrialConfig
 from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
-from trainables.data.stream import ImageSet, Task, class_incremental, joined
-from trainables.method import (
-    MethodContext,
-    ParamGroup,
-    Rehearsing,
-    adapted_slices,
-    create_method,
-)
-from trainables.optimisation import create_optimizer, create_schedule
+from trainables.data.stream import ImageSet, class_incremental, joined
+from trainables.fitting import train_epochs
+from trainables.method import MethodContext, Rehearsing, adapted_slices, create_method
 
 CHECKPOINT_NAME = "trainer.pt"
 CHECKPOINT_VERSION = 2
+# How a batch is pushed through the network is no part of what a trial is.
+FREE_KEYS = ("optim.micro_batch",)
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,15 @@ class TaskResult:
     task: int
     metrics: dict[str, float]
     accuracy_row: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TaskLoad:
+    """Images of a task: `new` ones, `epoch` in each epoch, `held_out` of all tasks up to it."""
+
+    new: int
+    epoch: int
+    held_out: int
 
 
 class SequentialTrainer:
@@ -71,12 +75,34 @@ class SequentialTrainer:
         """Whether every task of the stream has been trained."""
         return self.tasks_seen == len(self._stream)
 
+    @property
+    def chunk(self) -> int:
+        """Most images of the next task that go through the network at once with gradients."""
+        optim = self.config.optim
+        new = len(self._stream[min(self.tasks_seen, len(self._stream) - 1)].train)
+        return min(optim.micro_batch or optim.batch_size, new)
+
+    @property
+    def workload(self) -> tuple[TaskLoad, ...]:
+        """The images of every task of the stream, trained already or not."""
+        seen = held_out = 0
+        loads = []
+        for task in self._stream:
+            new = len(task.train)
+            seen, held_out = seen + new, held_out + len(task.held_out)
+            method = self._method
+            epoch = method.epoch_images(new, seen) if isinstance(method, Rehearsing) else new
+            loads.append(TaskLoad(new, epoch, held_out))
+        return tuple(loads)
+
     def train_task(self) -> TaskResult:
         """Trains the next task and evaluates all tasks seen.
 
         Raises:
             RuntimeError: if there is no task left.
-            FloatingPointError: if the training loss is no longer finite.
+            FloatingPointError: if the training loss, the weights or the scores are not finite.
+            torch.OutOfMemoryError: if the device has too little memory. After this one and the
+                one before, the trainer is of no more use: restore another from the last task.
         """
         if self.done:
             raise RuntimeError(f"all {len(self._stream)} tasks are trained: there is none left.")
@@ -88,7 +114,8 @@ class SequentialTrainer:
         groups, recorded = self._method.begin_task(self._model, task, train)
         clock.lap("design")
         trained_on = self._to_train_on(train)
-        loss = self._train(groups, task, trained_on)
+        optim = self.config.optim
+        loss = train_epochs(self._model, self._method, groups, task, trained_on, optim)
         train_seconds = clock.lap("train")
         recorded |= self._method.end_task(self._model, task, train)
         clock.lap("absorb")
@@ -100,7 +127,7 @@ class SequentialTrainer:
             self._matrix, self._accuracies, evaluation, self._stream.split
         )
         recorded |= clock.seconds | usage.memory(self._state(), self._device)
-        images = 0 if loss is None else len(trained_on) * self.config.optim.epochs
+        images = 0 if loss is None else len(trained_on) * optim.epochs
         recorded["time/images_per_second"] = images / max(train_seconds, 1e-9)
         if loss is not None:
             recorded["train/loss"] = loss
@@ -129,7 +156,8 @@ class SequentialTrainer:
                 f"but it is of {state['version']}."
             )
         params = self.config.to_params()
-        other = sorted(key for key in params if state["params"].get(key) != params[key])
+        compared = set(params) - set(FREE_KEYS)
+        other = sorted(key for key in compared if state["params"].get(key) != params[key])
         if other:
             raise ValueError(
                 f"checkpoint {path} must be of this trial's config, but {other[0]} is "
@@ -149,38 +177,17 @@ class SequentialTrainer:
         seen = joined([task.train for task in self._stream.tasks[: self.tasks_seen + 1]])
         return self._batches(seen, self._method.epoch_images(len(new.data), len(seen)))
 
-    def _train(self, groups: list[ParamGroup], task: Task, train: TaskImages) -> float | None:
-        """Runs all epochs; returns the mean loss of the last one, None if nothing is trained."""
-        self._model.requires_grad_(False)
-        trained = [one for group in groups for one in group.parameters]
-        if not trained:
-            return None
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        optim = self.config.optim
-        optimizer = create_optimizer(groups, optim)
-        schedule = create_schedule(optimizer, optim, math.ceil(len(train) / optim.batch_size))
-        total = torch.zeros((), device=self._device)
-        for _ in range(optim.epochs):
-            total.zero_()
-            for images, labels in train.shuffled():
-                logits = self._method.logits(self._model(images))
-                loss = self._method.loss(logits, labels, task.classes)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.detach() * len(labels)
-        for parameter in trained:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        mean = float(total) / len(train)
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the training loss must be finite, but it is {mean} at task {task.index + 1}; "
-                f"a smaller optim.lr may help."
-            )
-        return mean
+    @torch.no_grad()
+    def time_evaluation(self, most: int) -> tuple[int, float]:
+        """Pushes up to `most` held-out images of all tasks through the network, for nothing.
+
+        Returns their number and the seconds that it took. A task must have been trained.
+        """
+        images = self._held_out.first(min(most, len(self._held_out)))
+        clock = usage.Clock(self._device)
+        for batch in images.batches(FORWARD_BATCH):
+            self._method.logits(self._model(to_unit(batch)))
+        return len(images), clock.lap("evaluate")
 
     @torch.no_grad()
     def _evaluate(self) -> metrics.Evaluation:

@@ -1,13 +1,12 @@
-"""The answer and the warnings in words, made from the numbers and from nothing else."""
+"""The answer in words, made from the numbers and from nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.analysis import scaling
-from study.analysis.records import StudyRecords
 from study.analysis.scaling import Comparison, Exhaustion
-from study.analysis.summary import CellSummary, percent
-from study.analysis.wording import bounds, p_text
+from study.analysis.summary import CellSummary
+from study.analysis.wording import bounds, p_text, percent
 
 BASELINE = "sequential"
 """Plain fine-tuning, task after task: what a method must beat to be worth its name."""
@@ -50,42 +49,6 @@ def exhaustion(one: CellSummary) -> str:
     if one.empty:
         return f"{text}; none left at all first in {_where(one.empty, len(one.confirmed))}."
     return f"{text}; no layer was left with none at all."
-
-
-def warnings(
-    study: StudyRecords, cells: Sequence[CellSummary], comparisons: Sequence[Comparison]
-) -> list[str]:
-    """What a reader must know before believing the tables."""
-    found = []
-    if study.status != "complete":
-        open_ones = sum(one.status == "running" for one in study.trials)
-        found.append(
-            f"This study is {study.status}. Trials without an end: {open_ones}. Cells without a "
-            f"completed confirmation: {sum(not one.confirmed for one in cells)} of {len(cells)}. "
-            f"Everything here may still change."
-        )
-    found += [
-        f"{one.label}: no result, since {study.failed_cells[one.cell]}."
-        for one in cells
-        if one.cell in study.failed_cells
-    ]
-    found += [f"Exhausted: {exhaustion(one)}" for one in cells if one.exhausted]
-    found += _failures(study, cells)
-    few = [f"{one.label} ({one.final.n})" for one in cells if one.final.n < 2]
-    if few:
-        found.append(
-            f"Confirmed on fewer than 2 seeds, so that there is no interval and nothing can be "
-            f"concluded: {'; '.join(few)}."
-        )
-    for group in dict.fromkeys(one.group for one in cells):
-        members = [one for one in cells if one.group == group]
-        found += _budget_warnings(group, members)
-    if any(one.interval_decides and not one.enough_evidence for one in comparisons):
-        found.append(
-            "Some differences leave 0 out of their own interval but not after Holm's correction "
-            f"for {len(comparisons)} comparisons: they are counted as not enough evidence."
-        )
-    return found
 
 
 def _group_sentences(members: Sequence[CellSummary], pairs: Sequence[Comparison]) -> list[str]:
@@ -199,42 +162,3 @@ def _where(found: Sequence[Exhaustion], trials: int) -> str:
         return f"{text} (on all {trials} seeds)"
     seeds = ", ".join(f"seed {one.seed}: {one.layer} after task {one.task}" for one in found)
     return f"{text} ({len(found)} of {trials} seeds; {seeds})"
-
-
-def _failures(study: StudyRecords, cells: Sequence[CellSummary]) -> list[str]:
-    """One sentence for each kind of failure, with the cells it hit."""
-    labels = {one.cell: one.label for one in cells}
-    kinds: dict[str, list[str]] = {}
-    for trial in study.trials:
-        if trial.status == "failed":
-            lines = (trial.error or "no message").strip().splitlines()
-            kinds.setdefault(lines[-1], []).append(labels.get(trial.cell, trial.cell))
-    return [
-        f"{len(hit)} of {len(study.trials)} trials failed with “{error}”: "
-        + "; ".join(f"{label} ({hit.count(label)})" for label in dict.fromkeys(hit))
-        + "."
-        for error, hit in kinds.items()
-    ]
-
-
-def _budget_warnings(group: str, members: Sequence[CellSummary]) -> list[str]:
-    found = []
-    # A search that is not over yet has no winner and no budget to speak of.
-    budgets = {one.method: one.searched for one in members if one.search_value is not None}
-    if len(set(budgets.values())) > 1:
-        counts = ", ".join(f"{method} {count}" for method, count in budgets.items())
-        found.append(f"{group}: unequal search budgets (trials that ended: {counts}).")
-    as_given = [one.method for one in members if one.objective and one.search_value is None]
-    if budgets and as_given:
-        found.append(
-            f"{group}: settings of {', '.join(budgets)} were searched, those of "
-            f"{', '.join(as_given)} were not, since they had nothing to search."
-        )
-    seeds = {one.method: sorted(one.finals) for one in members if one.finals}
-    if len({str(one) for one in seeds.values()}) > 1:
-        found.append(
-            f"{group}: methods were confirmed on different seeds ("
-            + "; ".join(f"{method} {one}" for method, one in seeds.items())
-            + "): only common seeds are compared."
-        )
-    return found

@@ -211,8 +211,9 @@ def _legend(figure: Figure, columns: int) -> None:
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         known |= dict(zip(labels, handles, strict=True))
-    # Four long names, as "sequential_lora (n = 3)", are wider than the figure.
-    columns = min(columns, 3) if any(len(label) > 16 for label in known) else columns
+    # About 100 characters fit beside each other, less what each line's sample takes.
+    longest = max(map(len, known), default=0)
+    columns = min(columns, max(1, 100 // (longest + 9)))
     if known:
         options = {"loc": "outside lower center", "handlelength": 3.2}
         figure.legend(list(known.values()), list(known), ncols=min(columns, len(known)), **options)

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from study.analysis import answer, figures, looks, scaling
 from study.analysis.figures import Panel
+from study.analysis.fronts import front_picture
+from study.analysis.pareto import ParetoFront
 from study.analysis.scaling import Interval
 from study.analysis.summary import CellSummary
 
@@ -24,6 +26,12 @@ FREE = (
 SHARE = (
     "Share of each layer's input dimensions that is free, layer by tasks seen, mean over seeds. "
     "Dark: nothing left."
+)
+FRONT = (
+    "Objectives on validation images after the last task of the search, one mark a setting; "
+    "settings that were pruned or failed have no place here. Numbers are those of the table of "
+    "settings on the Pareto front; with two objectives, the line is the border that no setting "
+    "crossed."
 )
 MAGNITUDES = (
     "Row t, column k: magnitude (alpha) of direction k after t tasks, mean over the adapted "
@@ -54,6 +62,22 @@ def pictures(cells: Sequence[CellSummary]) -> list[Picture]:
         ]
 
 
+def front_pictures(fronts: Sequence[ParetoFront], objective: Mapping[str, str]) -> list[Picture]:
+    """One figure for each search that had several objectives."""
+    found = []
+    with looks.style():
+        for one in fronts:
+            if one.tuned_in is not None or not one.tried:
+                continue  # The figure of the cell that was searched shows it.
+            values = {
+                point.number: {key: x for key, x in point.values.items() if x is not None}
+                for point in one.points
+            }
+            figure = front_picture(objective, one.tried, values, "")
+            found.append(_picture(f"Pareto front of the search: {one.label}", FRONT, figure))
+    return found
+
+
 def _picture(title: str, caption: str, figure: Figure, notes: Sequence[str] = ()) -> Picture:
     return Picture(title, caption, looks.data_uri(figure), tuple(notes))
 
@@ -72,8 +96,11 @@ def _curves(cells: Sequence[CellSummary]) -> list[Picture]:
                 name: scaling.mean_curve(one.confirmed, "test/accuracy")
                 for name, one in zip(names, part, strict=True)
             }
+            # Cells of different data have different ones.
+            chances = {one.chance for one in part}
+            chance = chances.pop() if len(chances) == 1 else None
             over = part[0].group if split or len(groups) == 1 else f"{tasks} tasks"
-            figure = figures.accuracy_over_tasks(curves, styles, part[0].chance, tasks or None)
+            figure = figures.accuracy_over_tasks(curves, styles, chance, tasks or None)
             caption = (
                 "Accuracy on the test images of all classes seen so far: mean over seeds, band = "
                 "95 % t-interval of the mean. Chance falls as classes come in."

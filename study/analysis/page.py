@@ -1,22 +1,24 @@
 """The report as one HTML page that needs nothing else: no network, no other file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import yaml
 
-from study.analysis.answer import Answer
+from study.analysis import extras
+from study.analysis.entities import StudyRecords, TrialRecord
+from study.analysis.findings import Findings
 from study.analysis.gallery import Picture
-from study.analysis.records import StudyRecords, TrialRecord
+from study.analysis.markup import bullets, table
+from study.analysis.method import method_lines
 from study.analysis.scaling import Comparison
-from study.analysis.summary import DASH, CellSummary, percent, setting_text, text_rows
-from study.analysis.wording import between, p_text, verdict
+from study.analysis.summary import CellSummary, setting_text, text_rows
+from study.analysis.wording import DASH, percent, verdict
 
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1b1b1b;
-  background: #fff; max-width: 920px; margin: 2rem auto 4rem; padding: 0 16px; }
+  background: #fff; max-width: 980px; margin: 2rem auto 4rem; padding: 0 16px; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem; }
 h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; border-bottom: 1px solid #ddd; }
 h3 { font-size: 1.02rem; margin: 1.4rem 0 .3rem; }
@@ -32,7 +34,7 @@ ul { margin: .3rem 0 .8rem; padding-left: 1.3rem; }
 table { border-collapse: collapse; font-size: .82rem; margin: .5rem 0; }
 th, td { padding: .3rem .42rem; border-bottom: 1px solid #e2e2e2; text-align: left;
   vertical-align: top; }
-th { border-bottom: 2px solid #999; vertical-align: bottom; }
+th { border-bottom: 2px solid #999; vertical-align: bottom; white-space: pre-line; }
 td { white-space: pre-line; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }
@@ -53,16 +55,16 @@ MEASURED = (
 )
 
 
-def page(
-    study: StudyRecords,
-    cells: Sequence[CellSummary],
-    comparisons: Sequence[Comparison],
-    found: Sequence[Answer],
-    warnings: Sequence[str],
-    pictures: Sequence[Picture],
-) -> str:
+def page(found: Findings, pictures: Sequence[Picture]) -> str:
     """The whole page. All text from the ledger is escaped."""
+    study, cells, warnings = found.study, found.cells, found.warnings
     name = escape(study.study.name)
+    answers = "".join(
+        f"<h3>{escape(one.group)}</h3>{bullets(one.sentences)}" for one in found.answers
+    )
+    compared = _comparisons(found.comparisons) if found.comparisons else ""
+    objective = study.study.spec.get("objective") or {}
+    method = method_lines(study)
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -71,15 +73,18 @@ def page(
         f"<h1>{name}</h1>",
         _status(study),
         f'<p class="question">{escape(study.study.question)}</p>',
-        '<h2>Short answer</h2><div class="answer">',
-        "".join(f"<h3>{escape(one.group)}</h3>{_list(one.sentences)}" for one in found),
-        "</div>",
-        f'<h2>Warnings</h2><div class="warnings">{_list(warnings)}</div>' if warnings else "",
+        f'<h2>Short answer</h2><div class="answer">{answers}</div>',
+        f'<h2>Warnings</h2><div class="warnings">{bullets(warnings)}</div>' if warnings else "",
+        f"<h2>Method</h2>{bullets(method)}" if method else "",
         "<h2>Results</h2>",
-        _results(study, cells),
-        "<h2>Methods compared</h2>" + _comparisons(comparisons) if comparisons else "",
+        _results(cells),
+        f"<h2>Methods compared</h2>{compared}" if compared else "",
+        extras.protocol_section(found.costs),
+        extras.pareto_section(found.fronts, objective),
         "<h2>Figures</h2>" if pictures else "",
         "".join(_figure(one) for one in pictures),
+        extras.failure_section(study, cells),
+        extras.estimate_section(study),
         "<h2>How to reproduce</h2>",
         _reproduce(study),
         "<h2>All trials</h2>",
@@ -95,10 +100,12 @@ def _status(study: StudyRecords) -> str:
     style = "status" if complete else "status open"
     counts = f"{len(study.cells)} cells, {len(study.trials)} trials"
     wall = "" if study.wall_seconds is None else f", {study.wall_seconds:.0f} s wall time"
+    if len(study.sessions) > 1:
+        wall += f" in {len(study.sessions)} sessions"
     return f'<p><span class="{style}">{escape(text)}</span> {counts}{wall}</p>'
 
 
-def _results(study: StudyRecords, cells: Sequence[CellSummary]) -> str:
+def _results(cells: Sequence[CellSummary]) -> str:
     chances = sorted({one.chance for one in cells if one.chance is not None})
     chance = " or ".join(f"{percent(one)} %" for one in chances)
     rows = [
@@ -110,10 +117,11 @@ def _results(study: StudyRecords, cells: Sequence[CellSummary]) -> str:
     }
     note = f" Chance, over all classes: {chance}." if chance else ""
     return (
-        f'<p class="small">{escape(MEASURED + note)} AAA: average anytime accuracy, the mean of '
+        f'<p class="small">{escape(MEASURED + note)} ± is half the interval, sd '
+        "the standard deviation over seeds. AAA: average anytime accuracy, the mean of "
         "the accuracies after each task. Forgetting: what a task lost since its best, mean over "
         "tasks. Plasticity: accuracy on a task right after learning it. Seconds are summed over "
-        "all trials of the cell.</p>" + _table(rows, numbers)
+        "all trials of the cell.</p>" + table(rows, numbers)
     )
 
 
@@ -122,23 +130,19 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
         {
             "cells": one.group,
             "difference in final accuracy": f"{one.first} minus {one.second}",
-            "points": percent(one.difference.mean),
-            "95 % interval": between(one.difference),
-            "n": str(one.difference.n),
-            "p": p_text(one.p).removeprefix("= "),
-            "p (Holm)": p_text(one.p_holm).removeprefix("= "),
+            **extras.tested(one),
             "verdict": verdict(one),
         }
         for one in comparisons
     ]
-    return _table(rows, {"points", "95 % interval", "n", "p", "p (Holm)"})
+    return table(rows, set(extras.TESTED))
 
 
 def _figure(one: Picture) -> str:
     return (
         f"<figure><h3>{escape(one.title)}</h3>"
         f'<img src="{escape(one.uri)}" alt="{escape(one.title)}">'
-        f"<figcaption>{escape(one.caption)}</figcaption>{_list(one.notes)}</figure>"
+        f"<figcaption>{escape(one.caption)}</figcaption>{bullets(one.notes)}</figure>"
     )
 
 
@@ -161,7 +165,7 @@ def _reproduce(study: StudyRecords) -> str:
         "<p>The study file below is also in this folder, as study.yaml. From the root of the "
         "repository at the commit named here:</p>"
         "<pre>python study/run.py PATH/TO/study.yaml --output NEW_FOLDER</pre>"
-        f"{_table(rows, set())}"
+        f"{table(rows, set())}"
         f"<details><summary>The study file</summary><pre>{escape(text)}</pre></details>"
     )
 
@@ -176,15 +180,20 @@ def _trials(study: StudyRecords, cells: Sequence[CellSummary]) -> str:
             "seed": str(one.seed),
             "setting": setting_text(one.searched),
             "status": one.status,
-            "tasks seen": str(one.tasks[-1].task if one.tasks else 0),
+            "tasks seen": _seen(one),
             "last accuracy": _last_accuracy(one),
             "wall, s": f"{one.seconds:.0f}",
             "error": (one.error or "").strip()[-400:],
         }
         for one in study.trials
     ]
-    table = _table(rows, {"seed", "tasks seen", "last accuracy", "wall, s"})
-    return f"<details><summary>{len(rows)} trials</summary>{table}</details>"
+    numbers = {"seed", "tasks seen", "last accuracy", "wall, s"}
+    return f"<details><summary>{len(rows)} trials</summary>{table(rows, numbers)}</details>"
+
+
+def _seen(one: TrialRecord) -> str:
+    seen = one.tasks[-1].task if one.tasks else 0
+    return str(seen) if one.planned is None else f"{seen} of {one.planned}"
 
 
 def _last_accuracy(one: TrialRecord) -> str:
@@ -197,29 +206,3 @@ def _last_accuracy(one: TrialRecord) -> str:
 
 def _numbers(values: Sequence[int]) -> str:
     return ", ".join(str(one) for one in values) or "none"
-
-
-def _list(sentences: Sequence[str]) -> str:
-    if not sentences:
-        return ""
-    items = (escape(one).replace(" = ", "&nbsp;=&nbsp;") for one in sentences)
-    return "<ul>" + "".join(f"<li>{one}</li>" for one in items) + "</ul>"
-
-
-def _table(rows: Sequence[Mapping[str, Any]], numbers: set[str]) -> str:
-    if not rows:
-        return '<p class="small">None yet.</p>'
-
-    def entry(tag: str, name: str, text: str) -> str:
-        style = ' class="number"' if name in numbers else ""
-        return f"<{tag}{style}>{escape(text)}</{tag}>"
-
-    head = "".join(entry("th", name, name) for name in rows[0])
-    body = "".join(
-        "<tr>" + "".join(entry("td", name, str(value)) for name, value in row.items()) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )

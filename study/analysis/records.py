@@ -1,131 +1,27 @@
-"""A study's ledger as frozen records: each thing once, also while the study still runs."""
+"""Reads a study's ledger into frozen records, also while the study still runs."""
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from study import ledger
+from study.analysis.entities import (
+    CellRecord,
+    EstimateRecord,
+    PointRecord,
+    Session,
+    StudyRecord,
+    StudyRecords,
+    TaskRecord,
+    TrialRecord,
+    WinnerRecord,
+)
 
 VERSION = 1
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """What was asked, of which code and packages; `chance` is the accuracy of guessing."""
-
-    name: str
-    question: str
-    spec: Mapping[str, Any]
-    versions: Mapping[str, str]
-    commit: str | None
-    host: str
-    chance: float | None
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """One cell of the grid; `method` and `tasks` hold for all its trials."""
-
-    cell: str
-    key: Mapping[str, Any]
-    fixed: Mapping[str, Any]
-    search: Mapping[str, str]
-    method: str
-    tasks: int | None
-
-
-@dataclass(frozen=True)
-class TaskRecord:
-    """What was measured after `task` tasks; `accuracy_row` is the accuracy on tasks 1..task.
-
-    Metrics without a finite value are left out.
-    """
-
-    task: int
-    metrics: Mapping[str, float]
-    accuracy_row: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial; `status` is that of its end, or "running"; `seconds` is its wall time so far."""
-
-    trial: str
-    cell: str
-    role: str
-    params: Mapping[str, Any]
-    searched: Mapping[str, Any]
-    seed: int
-    status: str = "running"
-    error: str | None = None
-    tasks: tuple[TaskRecord, ...] = ()
-    seconds: float = 0.0
-
-    def series(self, metric: str) -> dict[int, float]:
-        """The metric by number of tasks seen, where it was measured."""
-        return {one.task: one.metrics[metric] for one in self.tasks if metric in one.metrics}
-
-    def final(self, metric: str) -> float | None:
-        """The metric after the last task, None where it was not measured."""
-        return self.tasks[-1].metrics.get(metric) if self.tasks else None
-
-    @property
-    def compute_seconds(self) -> float:
-        """Seconds in designing, training, absorbing and evaluating, over all tasks."""
-        return sum(
-            value
-            for one in self.tasks
-            for name, value in one.metrics.items()
-            if name.startswith("time/") and name.endswith("_seconds")
-        )
-
-
-@dataclass(frozen=True)
-class WinnerRecord:
-    """The setting a cell's search chose, and what it reached in the search."""
-
-    cell: str
-    trial: str
-    searched: Mapping[str, Any]
-    value: float | None
-    objective: str
-
-
-@dataclass(frozen=True)
-class StudyRecords:
-    """All that a report needs.
-
-    `status` is "complete", "interrupted" or "running"; `failed_cells` tells of cells whose search
-    found no winner why.
-    """
-
-    study: StudyRecord
-    cells: tuple[CellRecord, ...]
-    trials: tuple[TrialRecord, ...]
-    winners: Mapping[str, WinnerRecord]
-    failed_cells: Mapping[str, str]
-    status: str
-    wall_seconds: float | None
-
-    def searches(self, cell: str) -> tuple[TrialRecord, ...]:
-        """The cell's search trials, in the order they were launched."""
-        return tuple(one for one in self.trials if (one.cell, one.role) == (cell, "search"))
-
-    def confirmations(self, cell: str) -> tuple[TrialRecord, ...]:
-        """The cell's confirmation trials of its present winner, by seed.
-
-        A study that was extended may have confirmed an earlier winner too: those are left out.
-        """
-        winner = self.winners.get(cell)
-        found = (one for one in self.trials if (one.cell, one.role) == (cell, "confirm"))
-        chosen = {} if winner is None else winner.searched
-        fitting = (
-            one for one in found if all(one.params.get(key) == chosen[key] for key in chosen)
-        )
-        return tuple(sorted(fitting, key=lambda one: one.seed))
 
 
 def read_ledger(path: Path) -> StudyRecords:
@@ -135,7 +31,8 @@ def read_ledger(path: Path) -> StudyRecords:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is broken or written by a newer version.
     """
-    return from_records(ledger.read_ledger(path), source=str(path))
+    found = from_records(ledger.read_ledger(path), source=str(path))
+    return dataclasses.replace(found, ledger_bytes=path.stat().st_size)
 
 
 def from_records(records: Iterable[ledger.Record], source: str = "the ledger") -> StudyRecords:
@@ -162,59 +59,114 @@ class _Book:
     launched: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, dict[float, float]] = field(default_factory=dict)
     winners: dict[str, WinnerRecord] = field(default_factory=dict)
+    fronts: dict[str, tuple[PointRecord, ...]] = field(default_factory=dict)
+    numbers: dict[str, dict[str, int]] = field(default_factory=dict)
     failed_cells: dict[str, str] = field(default_factory=dict)
+    estimate: EstimateRecord | None = None
     status: str = "running"
+    sessions: list[Session] = field(default_factory=list)
     walls: list[float] = field(default_factory=list)
+    # When the session that goes on began, and its last record so far.
+    begun: float | None = None
+    latest: float = 0.0
 
     def add(self, record: ledger.Record) -> None:
         kind = record["kind"]
-        if kind == "study":
-            self._add_study(record)
+        if kind in ("study", "resumed"):
+            self._open(record)
         elif kind == "cell":
             self.cells[record["cell"]] = record
         elif kind == "trial":
             self._add_trial(record)
         elif kind == "winner":
             self.winners[record["cell"]] = _pick(WinnerRecord, record)
+            self._number(record["cell"], record["searched"])
             self.failed_cells.pop(record["cell"], None)
+        elif kind == "front":
+            self._add_front(record)
         elif kind == "failed_cell":
             self.failed_cells[record["cell"]] = record["error"]
+        elif kind == "estimate":
+            self.estimate = _pick(EstimateRecord, record)
         elif kind == "finished":
             completed = record["status"] == "completed"
             self.status = "complete" if completed else "interrupted"
             self.walls.append(record["wall_seconds"] or 0.0)
-        elif kind in ("task", "end"):
+            self.begun = None
+        elif kind in ("continued", "task", "end"):
             self._add_to_trial(record)
+        self.latest = record["time"]
 
-    def _add_study(self, record: ledger.Record) -> None:
-        if record["version"] > VERSION:
-            raise ValueError(
-                f"a ledger of version {VERSION} or older can be read, but {self.source} has "
-                f"version {record['version']}: it was written by a newer release."
-            )
-        self.study = _pick(StudyRecord, record)
+    def _open(self, record: ledger.Record) -> None:
+        """Begins the first or a later session."""
+        if record["kind"] == "study":
+            if record["version"] > VERSION:
+                raise ValueError(
+                    f"a ledger of version {VERSION} or older can be read, but {self.source} has "
+                    f"version {record['version']}: it was written by a newer release."
+                )
+            self.study = _pick(StudyRecord, record)
+        elif self.study is None:
+            raise ValueError(f"a ledger must begin with its study, but {self.source} does not.")
+        else:
+            self.study = dataclasses.replace(self.study, **_common(StudyRecord, record))
+        if self.begun is not None:
+            # Killed: without a record of its own end, the last one it wrote stands for that.
+            self.walls.append(self.latest - self.begun)
+        self.begun = record["time"]
         self.status = "running"
+        self.sessions.append(_pick(Session, record))
+        # A trial that goes on did nothing between the sessions.
+        self.launched.clear()
 
     def _add_trial(self, record: ledger.Record) -> None:
         name = record["trial"]
-        self.trials[name] = _pick(TrialRecord, record)
+        known = {key: one for key, one in record.items() if key != "tasks"}
+        self.trials[name] = dataclasses.replace(
+            _pick(TrialRecord, known), planned=record.get("tasks")
+        )
         self.tasks.setdefault(name, {})
         self.launched[name] = record["time"]
         self.status = "running"
 
     def _add_to_trial(self, record: ledger.Record) -> None:
         name = record["trial"]
+        if record["kind"] == "continued":
+            self.launched[name] = record["time"]
+            return
         if name not in self.trials:
             raise ValueError(f"{self.source} has a {record['kind']!r} of unknown trial {name!r}.")
-        launched = self.launched[name]
+        launched = self.launched.setdefault(name, record["time"] - _compute(record))
         self.seconds.setdefault(name, {})[launched] = record["time"] - launched
+        trial = self.trials[name]
         if record["kind"] == "end":
-            ended = {"status": record["status"], "error": record.get("error")}
-            self.trials[name] = dataclasses.replace(self.trials[name], **ended)
+            self.trials[name] = dataclasses.replace(
+                trial,
+                status=record["status"],
+                error=record.get("error"),
+                reason=record.get("reason"),
+                retries=record.get("retries") or 0,
+            )
             return
+        if trial.status == "interrupted":
+            self.trials[name] = dataclasses.replace(trial, status="running")
         metrics = {key: one for key, one in record["metrics"].items() if one is not None}
         row = tuple(float("nan") if one is None else one for one in record["accuracy_row"])
         self.tasks[name][record["task"]] = TaskRecord(record["task"], metrics, row)
+
+    def _add_front(self, record: ledger.Record) -> None:
+        cell = record["cell"]
+        self.fronts[cell] = tuple(
+            PointRecord(
+                self._number(cell, one["searched"]), one["trial"], one["searched"], one["values"]
+            )
+            for one in record["points"]
+        )
+
+    def _number(self, cell: str, setting: Mapping[str, Any]) -> int:
+        """Counts the settings that a cell confirms, in the order in which they come."""
+        numbers = self.numbers.setdefault(cell, {})
+        return numbers.setdefault(json.dumps(setting, sort_keys=True), len(numbers) + 1)
 
     def close(self) -> StudyRecords:
         if self.study is None:
@@ -228,21 +180,48 @@ class _Book:
             for name, trial in self.trials.items()
         )
         params = {trial.cell: trial.params for trial in trials}
-        cells = tuple(_cell(one, params.get(name, {})) for name, one in self.cells.items())
-        wall = sum(self.walls) if self.walls else None
-        found = (self.winners, self.failed_cells)
-        return StudyRecords(self.study, cells, trials, *found, self.status, wall)
+        return StudyRecords(
+            study=self.study,
+            cells=tuple(_cell(one, params.get(name, {})) for name, one in self.cells.items()),
+            trials=trials,
+            winners=self.winners,
+            failed_cells=self.failed_cells,
+            status=self.status,
+            wall_seconds=sum(self.walls) if self.walls else None,
+            fronts=self.fronts,
+            estimate=self.estimate,
+            sessions=tuple(self.sessions),
+        )
+
+
+def _compute(record: ledger.Record) -> float:
+    """Seconds of the first task a trial reports when it goes on: its start is not recorded."""
+    if record["kind"] != "task":
+        return 0.0
+    metrics = {key: one for key, one in record["metrics"].items() if one is not None}
+    return TaskRecord(record["task"], metrics, ()).compute_seconds
 
 
 def _cell(record: ledger.Record, params: Mapping[str, Any]) -> CellRecord:
     known = {**record["fixed"], **record["key"], **params}
-    method, tasks = known.get("method.name", "?"), known.get("data.tasks")
+    tasks = record.get("tasks", known.get("data.tasks"))
     return CellRecord(
-        record["cell"], record["key"], record["fixed"], record["search"], method, tasks
+        cell=record["cell"],
+        key=record["key"],
+        fixed=record["fixed"],
+        search=record["search"],
+        method=known.get("method.name", "?"),
+        tasks=tasks,
+        search_tasks=record.get("search_tasks", tasks),
+        tuned_in=record.get("tuned_in"),
     )
 
 
 def _pick(kind: type[T], record: ledger.Record) -> T:
     """Builds a dataclass from the record's entries of the same names; others are passed over."""
-    names = {one.name for one in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{key: value for key, value in record.items() if key in names})
+    return kind(**_common(kind, record))
+
+
+def _common(kind: type, record: ledger.Record) -> dict[str, Any]:
+    names = {one.name for one in dataclasses.fields(kind)}
+    return {key: value for key, value in record.items() if key in names}

@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
-from study.analysis import answer, gallery, records, scaling
+from study.analysis import extras, gallery, records, scaling
+from study.analysis.entities import StudyRecords
+from study.analysis.findings import findings
+from study.analysis.method import method_lines
 from study.analysis.page import page
-from study.analysis.records import StudyRecords
 from study.analysis.scaling import Comparison
-from study.analysis.summary import CellSummary, compare_methods, summarise
+from study.analysis.summary import CellSummary
 
 INTERVALS = ("final", "average_anytime", "forgetting", "plasticity")
 STATES = ("completed", "pruned", "failed", "interrupted", "running")
@@ -32,25 +34,27 @@ def write_report(ledger_path: Path, folder: Path) -> Path:
         ValueError: if the ledger is broken or of a newer version.
     """
     study = records.read_ledger(ledger_path)
-    cells = summarise(study)
-    comparisons = compare_methods(cells)
-    found = answer.answers(cells, comparisons)
-    warnings = answer.warnings(study, cells, comparisons)
-    html = page(study, cells, comparisons, found, warnings, gallery.pictures(cells))
+    found = findings(study)
+    objective = study.study.spec.get("objective") or {}
+    drawn = [*gallery.front_pictures(found.fronts, objective), *gallery.pictures(found.cells)]
+    html = page(found, drawn)
     data = {
         "study": dataclasses.asdict(study.study),
         "status": study.status,
         "wall_seconds": study.wall_seconds,
-        "answers": [dataclasses.asdict(one) for one in found],
-        "warnings": warnings,
-        "cells": [_cell_data(one) for one in cells],
-        "comparisons": [_comparison_data(one) for one in comparisons],
+        "sessions": [dataclasses.asdict(one) for one in study.sessions],
+        "method": method_lines(study),
+        "answers": [dataclasses.asdict(one) for one in found.answers],
+        "warnings": found.warnings,
+        "cells": [_cell_data(one) for one in found.cells],
+        "comparisons": [_comparison_data(one) for one in found.comparisons],
+        **extras.as_data(found),
     }
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "report.json", json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n")
-    _write(folder / "summary.csv", _csv(_summary_table(study, cells)))
+    _write(folder / "summary.csv", _csv(_summary_table(study, found.cells)))
     _write(folder / "trials.csv", _csv(_trial_table(study)))
-    _write(folder / "free_dimensions.csv", _csv(_free_table(cells)))
+    _write(folder / "free_dimensions.csv", _csv(_free_table(found.cells)))
     spec = yaml.safe_dump(dict(study.study.spec), sort_keys=False, allow_unicode=True)
     _write(folder / "study.yaml", spec)
     _write(folder / "report.html", html)
@@ -114,6 +118,7 @@ def _summary_table(study: StudyRecords, cells: Sequence[CellSummary]) -> list[di
 
 def _trial_table(study: StudyRecords) -> list[dict[str, Any]]:
     searched = list(dict.fromkeys(key for trial in study.trials for key in trial.searched))
+    metrics = dict.fromkeys((*study.study.objectives, "val/accuracy", "test/accuracy"))
     return [
         {
             "trial": one.trial,
@@ -123,10 +128,12 @@ def _trial_table(study: StudyRecords) -> list[dict[str, Any]]:
             **{key: one.searched.get(key, "") for key in searched},
             "status": one.status,
             "tasks_seen": one.tasks[-1].task if one.tasks else 0,
-            "val/accuracy": one.final("val/accuracy"),
-            "test/accuracy": one.final("test/accuracy"),
+            "tasks_planned": one.planned,
+            **{metric: one.final(metric) for metric in metrics},
             "compute_seconds": one.compute_seconds,
             "wall_seconds": one.seconds,
+            "retries": one.retries,
+            "reason": one.reason or "",
             "error": one.error or "",
         }
         for one in study.trials

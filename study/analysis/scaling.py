@@ -7,7 +7,7 @@ from functools import cache
 
 from scipy import stats
 
-from study.analysis.records import TrialRecord
+from study.analysis.entities import TrialRecord
 
 LEVEL = 0.95
 

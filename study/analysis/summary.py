@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from study import ledger
-from study.analysis import records, scaling
-from study.analysis.records import CellRecord, StudyRecords, TrialRecord
+from study.analysis import records, scaling, units
+from study.analysis.entities import CellRecord, StudyRecords, TrialRecord
 from study.analysis.scaling import Comparison, Exhaustion, Interval
-from study.labels import METHOD, cell_label, value_text
+from study.analysis.wording import DASH, percent
+from study.labels import METHOD, cell_label, value_text, varying_keys
 from trainables import catalog
 
-DASH, MINUS, NO_BREAK = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class CellSummary:
     """What a cell came to. `group` is its label without the method.
 
     `reference` says what the method shows, where it is a reference point and not under study.
+    `tuned_in` is the label of the cell whose search found the setting, where that is another one.
 
     The intervals are over the completed confirmation trials (`confirmed`), on test images;
     `ended` counts search trials by status; `seconds` and `compute_seconds` are over all trials.
@@ -31,6 +33,8 @@ class CellSummary:
     method: str
     reference: str | None
     tasks: int | None
+    search_tasks: int | None
+    tuned_in: str | None
     chance: float | None
     setting: Mapping[str, Any]
     finals: Mapping[int, float]
@@ -60,7 +64,7 @@ class CellSummary:
 
 def summarise(study: StudyRecords) -> list[CellSummary]:
     """Summarises every cell, those of one group beside each other, in the order of the ledger."""
-    varying = _varying_keys(study.cells)
+    varying = varying_keys([one.key for one in study.cells])
     found = [_summarise(study, cell, varying) for cell in study.cells]
     groups = list(dict.fromkeys(one.group for one in found))
     return sorted(found, key=lambda one: groups.index(one.group))
@@ -93,6 +97,7 @@ def text_rows(cells: Sequence[CellSummary]) -> list[dict[str, str]]:
         {
             "cell": one.label,
             "final accuracy, %": with_interval(one.final),
+            "sd, points": percent(one.final.std),
             "AAA, %": percent(one.average_anytime.mean),
             "forgetting, points": percent(one.forgetting.mean),
             "plasticity, %": percent(one.plasticity.mean),
@@ -103,14 +108,6 @@ def text_rows(cells: Sequence[CellSummary]) -> list[dict[str, str]]:
         }
         for one in cells
     ]
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share in %, with a real minus sign; a dash where there is none."""
-    if value is None or value != value:
-        return DASH
-    rounded = round(100 * value, digits) + 0.0  # + 0.0 turns −0.0 into 0.0
-    return f"{rounded:.{digits}f}".replace("-", MINUS)
 
 
 def with_interval(found: Interval) -> str:
@@ -144,6 +141,8 @@ def _summarise(study: StudyRecords, cell: CellRecord, varying: set[str]) -> Cell
         method=cell.method,
         reference=reference_of(cell.method),
         tasks=cell.tasks,
+        search_tasks=cell.search_tasks,
+        tuned_in=_label_of(study, cell.tuned_in, varying),
         chance=_chance(study, trials),
         setting=winner.searched if winner else {},
         finals=finals,
@@ -172,18 +171,22 @@ def _chance(study: StudyRecords, trials: Sequence[TrialRecord]) -> float | None:
     return 1 / classes if classes else None
 
 
-def _varying_keys(cells: Sequence[CellRecord]) -> set[str]:
-    """Keys whose value is not the same in all cells."""
-    keys = dict.fromkeys(key for cell in cells for key in cell.key)
-    return {key for key in keys if len({str(cell.key.get(key)) for cell in cells}) > 1}
+def _label_of(study: StudyRecords, cell: str | None, varying: set[str]) -> str | None:
+    """The label of a cell; its own name where the ledger does not have it."""
+    found = next((one for one in study.cells if one.cell == cell), None)
+    return cell if found is None else cell_label(found.key, varying)
 
 
 def _objective_text(one: CellSummary) -> str:
     if one.search_value is None:
         return DASH
-    if one.objective.startswith("val/"):
-        return f"{one.objective}\n{percent(one.search_value)} %"
-    return f"{one.objective}\n{one.search_value:.4g}"
+    unit = f" {units.unit(one.objective)}".rstrip()
+    lines = [one.objective, f"{units.text(one.objective, one.search_value)}{unit}"]
+    if one.tuned_in is not None:
+        lines.append(f"in {one.tuned_in}")
+    elif (one.search_tasks or 0) < (one.tasks or 0):
+        lines.append(f"after {one.search_tasks} of {one.tasks} tasks")
+    return "\n".join(lines)
 
 
 def _ended_text(ended: Mapping[str, int]) -> str:

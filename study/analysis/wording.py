@@ -1,7 +1,8 @@
 """Intervals, p values and verdicts as words."""
 
 from study.analysis.scaling import Comparison, Interval
-from study.analysis.summary import DASH, percent
+
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def verdict(one: Comparison) -> str:
@@ -28,3 +29,11 @@ def p_text(p: float) -> str:
     if p != p:
         return DASH
     return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in %, with a real minus sign; a dash where there is none."""
+    if value is None or value != value:
+        return DASH
+    rounded = round(100 * value, digits) + 0.0  # + 0.0 turns −0.0 into 0.0
+    return f"{rounded:.{digits}f}".replace("-", MINUS)

@@ -1,5 +1,6 @@
 """A trainable without training: accuracy is a known function of the settings."""
 
+import errno
 import json
 import os
 import time
@@ -10,17 +11,23 @@ from ray import tune
 
 
 class FakeTrainable(tune.Trainable):
-    """Reports a curve that grows with method.rank; fails or dies where optim.lr asks for it.
+    """Reports a curve that grows with method.rank; fails or dies where optim.momentum asks for it.
 
-    optim.momentum 0.1: a ValueError after two tasks. 0.2: the process dies once after two tasks.
-    0.3: a ValueError of two lines before the first. optim.weight_decay: seconds a task takes.
+    0.1: a ValueError after two tasks. 0.2: the process dies once after two tasks. 0.3: the disk
+    is full at the second checkpoint. 0.4: diverged after one task. 0.5: out of memory at once.
+    0.6: a ValueError of two lines while it is set up. optim.weight_decay: seconds a task takes. A
+    trial that goes on from `resume_from` marks that.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        if config["optim.momentum"] == 0.3:
-            raise ValueError("momentum must not be 0.3.\nAnything else is fine.")
-        self.params = config
+        if config["optim.momentum"] == 0.6:
+            raise ValueError("momentum must not be 0.6.\nAnything else is fine.")
+        self.params = dict(config)
         self.task = 0
+        resume_from = self.params.pop("resume_from", None)
+        if resume_from is not None:
+            self.load_checkpoint(resume_from)
+            (Path(os.environ["FAKE_TRAINABLE_MARKS"]) / f"from-{self.task}").touch()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
@@ -32,6 +39,11 @@ class FakeTrainable(tune.Trainable):
             raise ValueError("momentum must not be 0.1.")
         if momentum == 0.2 and self.task == 2 and not self._died_before():
             os._exit(1)
+        if (momentum, self.task) in ((0.4, 1), (0.5, 0)):
+            words = ("FloatingPointError: not finite", "diverged")
+            if momentum == 0.5:
+                words = ("OutOfMemoryError: too large", "out_of_memory")
+            return {"done": True, "failed": words[0], "reason": words[1], "task": self.task}
         time.sleep(self.params["optim.weight_decay"])
         self.task += 1
         split = "val" if self.params["data.evaluation"] == "validation" else "test"
@@ -46,6 +58,8 @@ class FakeTrainable(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
+        if self.params["optim.momentum"] == 0.3 and self.task == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         (Path(checkpoint_dir) / "state.json").write_text(json.dumps(self.task))
 
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override, unused-ignore]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study import planning, ranges
+from study import conditions, ranges
 from tests.study.small_study import small_plan
 from trainables.config import TrialConfig
 
@@ -171,6 +171,10 @@ SHARE = {"low": 0.8, "high": 0.9}
         ({"optim.lr": {"low": 0, "high": 1, "log": True}}, "must have low above 0 with log"),
         ({"optim.lr": {"low": 0, "high": 1, "log": 1}}, "log must be true or false"),
         ({"optim.lr": {"low": 0.1, "high": 1, "step": 2}}, "step must be in"),
+        (
+            {"method.rank": {"low": 1, "high": 16, "step": 4}},
+            "step must divide high − low, but got low=1, high=16 and step=4: high could be 13",
+        ),
         ({"optim.optimizer": {"low": 0, "high": 1}}, "must be given as {choices"),
         ({"optim.optimizer": {"choices": []}}, "choices must be a list of values"),
         ({"optim.optimizer": {"choices": ["adam", "sgdd"]}}, "optim.optimizer must be one of"),
@@ -193,7 +197,7 @@ def test_of_many_ranges_every_end_and_some_corners_are_checked() -> None:
     for last in ({"low": 1, "high": 17}, {"low": 0, "high": 16}):
         with pytest.raises(ValueError, match=r"method\.rank must be in"):
             small_plan(grid=grid, fixed={}, search={"inflora": {"method.rank": last, **many}})
-    assert len(list(planning._corners({str(key): (0, 1) for key in range(40)}))) == 2 + 256
+    assert len(list(conditions._combinations({str(key): (0, 1) for key in range(40)}))) == 2 + 256
 
 
 def test_search_must_name_the_methods_of_the_study() -> None:

@@ -149,7 +149,8 @@ def test_missing_files_are_a_mistake_before_anything_starts(
 ) -> None:
     output = tmp_path / "out"
     change = ["--set", "data.name=fashion_mnist", "--set", f"data.root={tmp_path}"]
-    assert run.main([str(study_file), *action, *change, "--output", str(output)]) == 2
+    where = [] if action else ["--output", str(output)]
+    assert run.main([str(study_file), *action, *change, *where]) == 2
     error = capsys.readouterr().err
     assert "fashion-mnist/train-images-idx3-ubyte.gz" in error
     assert "dataset-fashion-mnist" in error

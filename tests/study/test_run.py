@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from study import engine, run, tracking
+from study import conduct, engine, run
 from study.analysis import report
 from study.ledger import Record, read_ledger
 from study.planning import Plan
@@ -159,7 +159,7 @@ Outcome = Callable[[str], Any]
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Outcome:
     """Replaces the engine by one that plays a study which ends in the given way."""
-    monkeypatch.setattr(tracking, "Tracker", _NoTracker)
+    monkeypatch.setattr(conduct, "Tracker", _NoTracker)
 
     def choose(how: str) -> None:
         def run_study(
@@ -168,6 +168,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Outcome:
             record: Callable[[Record], None],
             trainable: object,
             stopped: Callable[[], bool],
+            past: object = None,
         ) -> bool:
             for cell in plan.cells:
                 _play(cell, plan, record, fails=how == "fails" and cell is plan.cells[0])
@@ -282,7 +283,7 @@ def test_too_few_resources_are_a_mistake(
     def run_study(*arguments: Any) -> bool:
         raise MistakeError("resources.cpu must be at most 2.")
 
-    monkeypatch.setattr(tracking, "Tracker", _NoTracker)
+    monkeypatch.setattr(conduct, "Tracker", _NoTracker)
     monkeypatch.setattr(engine, "run_study", run_study)
     assert run.main([str(study_file), "--output", str(study_file.parent / "out")]) == 2
     assert capsys.readouterr().err == "error: resources.cpu must be at most 2.\n"
@@ -296,7 +297,7 @@ def test_termination_while_ray_is_starting_is_an_interruption(
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(tracking, "Tracker", _NoTracker)
+    monkeypatch.setattr(conduct, "Tracker", _NoTracker)
     monkeypatch.setattr("ray.init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -1,10 +1,13 @@
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from study.ledger import Record
-from study.run_tree import RunTree, finite
+from study.run_tree import RunTree
+from study.run_words import finite
+from tests.study.analysis import engine_ledgers
 from tests.study.tracked import study_records
 
 
@@ -19,7 +22,9 @@ class FakeStore:
         self.params: dict[str, dict[str, Any]] = {}
         self.metrics: dict[tuple[str, str, int, float], float] = {}
         self.status: dict[str, list[str]] = {}
-        self.attached: dict[str, tuple[Any, list[int]]] = {}
+        self.attached: dict[str, list[tuple[Any, list[int]]]] = {}
+        self.specs: list[tuple[str, dict[str, Any]]] = []
+        self.fronts: list[tuple[str, list[Any], dict[int, Any]]] = []
 
     def open_experiment(self, name: str, about: str, study_id: str) -> None:
         self._reach()
@@ -49,11 +54,21 @@ class FakeStore:
     def write_tags(self, run: str, tags: Mapping[str, Any]) -> None:
         self.tags[run].update(tags)
 
-    def attach_spec(self, run: str, spec: Mapping[str, Any]) -> None:
-        self.attached[run] = (dict(spec), [])
+    def attach_spec(self, run: str, spec: Mapping[str, Any], name: str) -> None:
+        self.specs.append((name, dict(spec)))
 
     def attach_results(self, run: str, name: str, rank: Any, tasks: Mapping[int, Record]) -> None:
-        self.attached[run] = (rank, sorted(tasks))
+        self.attached.setdefault(run, []).append((rank, sorted(tasks)))
+
+    def attach_front(
+        self,
+        run: str,
+        title: str,
+        objective: Mapping[str, str],
+        tried: Sequence[Mapping[str, float]],
+        front: Mapping[int, Mapping[str, float]],
+    ) -> None:
+        self.fronts.append((run, list(tried), dict(front)))
 
     def curve(self, run: str, key: str) -> dict[int, float]:
         """Steps and values of a metric; a step written twice is an error."""
@@ -141,13 +156,14 @@ def test_a_cell_that_was_not_searched_has_no_best_trial() -> None:
 
 def test_completed_confirmations_get_their_pictures() -> None:
     store = write_all(study_records())
-    assert store.attached["seed 5 (confirm) · inflora · 3 tasks"] == (4, [1, 2, 3])
+    assert store.attached["seed 5 (confirm) · inflora · 3 tasks"] == [(4, [1, 2, 3])]
     assert "search 01 · inflora · 3 tasks" not in store.attached
 
 
 def test_records_that_come_twice_are_written_once() -> None:
     once, twice = write_all(study_records()), write_all([*study_records(), *study_records()])
     assert twice.metrics == once.metrics
+    assert (twice.attached, twice.specs, twice.tags) == (once.attached, once.specs, once.tags)
     assert twice.parents == once.parents
     assert {run: one[-1] for run, one in twice.status.items()} == {
         run: one[-1] for run, one in once.status.items()
@@ -209,3 +225,170 @@ def test_a_cell_without_a_winner_says_why() -> None:
     reason = {"kind": "failed_cell", "cell": cell, "error": "none saw all tasks", "time": 1.0}
     store = write_all([*records, reason])
     assert store.tags["inflora · 3 tasks"]["error"] == "none saw all tasks"
+
+
+STUDY, CELL = "engine · 1970-01-12 13:46 UTC", "inflora · 10 tasks"
+
+
+def test_a_resumed_study_is_one_run_that_goes_on() -> None:
+    records = engine_ledgers.resumed()
+    place = next(i for i, one in enumerate(records) if one["kind"] == "resumed")
+    store = write_all(records[: place + 1])
+    assert store.status[STUDY] == ["KILLED", "RUNNING"]
+    # A cell runs again when one of its trials does.
+    assert store.status[CELL] == ["KILLED"]
+    store = write_all(records)
+    assert store.status[STUDY] == ["KILLED", "RUNNING", "FINISHED"]
+    assert store.status[CELL] == ["KILLED", "RUNNING", "FINISHED"]
+    assert store.status[f"search 01 · {CELL}"] == ["KILLED", "RUNNING", "FINISHED"]
+    assert set(store.curve(f"search 01 · {CELL}", "val/accuracy")) == set(range(1, 11))
+    tags = store.tags[STUDY]
+    assert (tags["commit"], tags["host"], tags["sessions"]) == ("def", "other", 2)
+    assert tags["mlflow.source.git.commit"] == "def"
+    assert tags["wall_seconds"] == 59.0
+    assert [(name, spec["seeds"]) for name, spec in store.specs] == [
+        ("study.yaml", [0, 1]),
+        ("study_2.yaml", [0, 1, 2]),
+    ]
+
+
+def test_the_wall_time_of_a_killed_session_goes_up_to_its_last_record() -> None:
+    assert write_all(engine_ledgers.resumed(killed=True)).tags[STUDY]["wall_seconds"] == 56.0
+
+
+def test_more_seeds_of_a_later_session_are_waited_for() -> None:
+    records = engine_ledgers.resumed()
+    last = max(i for i, one in enumerate(records) if one["kind"] == "end")
+    assert "confirmed_seeds" not in write_all(records[:last]).tags[CELL]
+    store = write_all(records[: last + 1])
+    assert store.tags[CELL]["confirmed_seeds"] == 3
+    values = [store.curve(f"seed {one} (confirm) · {CELL}", "test/accuracy")[4] for one in range(3)]
+    assert store.curve(CELL, "test/accuracy")[4] == pytest.approx(sum(values) / 3)
+
+
+def test_a_transfer_is_confirmed_without_the_seed_of_its_search() -> None:
+    store = write_all(list(engine_ledgers.transferred())[:-1])
+    away = "inflora · 10 tasks · gaussian · tuned on data.name=icons"
+    assert store.tags[away]["confirmed_seeds"] == 2
+
+
+def test_points_of_a_front_are_told_and_name_their_confirmations() -> None:
+    store = write_all(engine_ledgers.several_objectives())
+    tags = store.tags[CELL]
+    assert tags["front points"] == 3
+    assert tags["front"][1] == {
+        "point": 2,
+        "method.rank": 4,
+        "val/accuracy": pytest.approx(0.58),
+        "memory/subspace_bytes": 4e5,
+    }
+    names = [name for name in store.parents if "confirm" in name]
+    assert names[0] == f"seed 0 (confirm, point 1) · {CELL}"
+    assert names[-1] == f"seed 2 (confirm, point 3) · {CELL}"
+    ((run, tried, front),) = store.fronts
+    assert run == CELL
+    # Pruned and failed trials are not among the settings that were tried.
+    assert len(tried) == 5
+    assert {"val/accuracy", "memory/subspace_bytes"} == set(tried[0])
+    assert list(front) == [1, 2, 3]
+
+
+def test_the_mean_over_seeds_is_of_the_winner_alone() -> None:
+    store = write_all(engine_ledgers.several_objectives())
+    assert store.tags[CELL]["confirmed_seeds"] == 3
+    assert store.curve(CELL, "test/accuracy")[10] == pytest.approx(0.64)
+
+
+def test_another_winner_of_an_extended_study_has_its_own_runs_and_mean() -> None:
+    script = engine_ledgers.Script(records=engine_ledgers.resumed(), now=2e6)
+    script.open("resumed", objective={"val/accuracy": "max"})
+    cell = next(one["cell"] for one in script.records if one["kind"] == "cell")
+    script.win(cell, 8)
+    script.confirm(cell, 8, 0.75)
+    store = write_all(script.finish())
+    assert f"seed 0 (confirm, point 2) · {CELL}" in store.parents
+    latest = {
+        step: value
+        for (run, key, step, _), value in store.metrics.items()
+        if (run, key) == (CELL, "test/accuracy")
+    }
+    assert latest[10] == pytest.approx(0.75)
+    assert store.tags[CELL]["best/method.rank"] == 8
+
+
+def test_why_a_trial_failed_and_its_restarts_are_tags() -> None:
+    store = write_all(engine_ledgers.several_objectives())
+    assert store.tags[f"search 07 · {CELL}"]["reason"] == "diverged"
+    assert store.tags[f"search 08 · {CELL}"]["reason"] == "out_of_memory"
+    assert store.tags[f"search 01 · {CELL}"]["retries"] == 1
+    assert "reason" not in store.tags[f"search 01 · {CELL}"]
+
+
+def test_an_estimate_is_told_by_the_study() -> None:
+    tags = write_all(engine_ledgers.several_objectives()).tags[STUDY]
+    assert tags["estimate/gpu_hours"] == 0.1
+    assert tags["estimate/source"] == "a probe of one task"
+    assert not [key for key in tags if key.endswith(("/kind", "/time"))]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        engine_ledgers.resumed(),
+        engine_ledgers.resumed(killed=True),
+        engine_ledgers.several_objectives(("inflora", "sd_lora")),
+        engine_ledgers.compared_protocols(),
+    ],
+)
+def test_a_ledger_that_is_replayed_is_written_once(records: list[Record]) -> None:
+    once = write_all(records)
+    for again in ([*records, *records], [one for one in records for _ in range(2)]):
+        store = write_all(again)
+        assert store.metrics == once.metrics
+        assert store.parents == once.parents
+        assert (store.attached, store.specs) == (once.attached, once.specs)
+        assert store.tags == once.tags
+        assert {run: one[-1] for run, one in store.status.items()} == {
+            run: one[-1] for run, one in once.status.items()
+        }
+
+
+def test_kinds_that_are_not_tracked_are_passed_over() -> None:
+    records = study_records()
+    trial = next(one["trial"] for one in records if one["kind"] == "trial")
+    more = {"kind": "checkpoint", "trial": trial, "task": 1, "path": "x", "time": 0.5}
+    store = write_all([*records[:4], more, {"kind": "future", "time": 0.5}, *records[4:]])
+    assert store.metrics == write_all(records).metrics
+
+
+def many(trials: int) -> list[Record]:
+    """A study with one cell of so many confirmations of one task."""
+    script = engine_ledgers.Script()
+    script.open(seeds=list(range(trials)))
+    cell = script.cell({"method.name": "inflora"})
+    script.win(cell, 4)
+    for seed in range(trials):
+        script.end(script.trial(cell, "confirm", 4, 0.5, seed, tasks=1))
+    return script.finish()
+
+
+def test_the_work_grows_with_the_records_and_not_with_their_square() -> None:
+    """Counted in calls, not in seconds: four times the trials are about four times the work."""
+
+    def calls(records: list[Record]) -> int:
+        count = 0
+
+        def trace(frame: Any, event: str, argument: Any) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        tree = RunTree(FakeStore())
+        sys.setprofile(trace)
+        try:
+            for record in records:
+                tree.write(record)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    assert calls(many(400)) < 5 * calls(many(100))

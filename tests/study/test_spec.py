@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from study.spec import Pruner, Resources, StudySpec
+from study.sections import Pruner, Resources, Search
+from study.spec import StudySpec
 
 TEXT = """
 name: small
@@ -33,7 +34,8 @@ def test_defaults_and_values(write: Write) -> None:
     spec = StudySpec.load(write(TEXT + "seeds: [3, 4]\npruner: {first_rung: 5}\n"))
     assert spec.grid == {"method.name": ("inflora", "sd_lora"), "data.tasks": (2, 4)}
     assert spec.fixed == {"optim.lr": 1e-3}
-    assert (spec.metric, spec.sign, spec.search, spec.seeds) == ("val/accuracy", 1, "all", (3, 4))
+    assert (spec.metric, spec.sign, spec.seeds) == ("val/accuracy", 1, (3, 4))
+    assert spec.search == Search("all", "whole_stream")
     assert spec.pruner == Pruner("asha", 3, 5)
     assert spec.resources == Resources(1, 0)
     on_gpu = "resources: {gpu: 0.5}\nobjective: memory/peak_device_bytes\n"
@@ -61,6 +63,26 @@ def test_objective_may_be_a_name_alone(write: Write, metric: str, mode: str) -> 
     assert StudySpec.load(write(TEXT + f"objective: {metric}")).objective == {metric: mode}
 
 
+def test_several_objectives_have_a_mode_each(write: Write) -> None:
+    text = "pruner: {kind: none}\nobjective: [val/accuracy, memory/subspace_bytes]\n"
+    spec = StudySpec.load(write(TEXT + text))
+    assert spec.objective == {"val/accuracy": "max", "memory/subspace_bytes": "min"}
+    assert (spec.metric, spec.signs) == ("val/accuracy", (1, -1))
+
+
+def test_transfer_needs_a_seed_to_search_and_one_to_confirm(write: Write) -> None:
+    text = "search: {protocol: transfer}\nseeds: [3]\n"
+    with pytest.raises(ValueError, match=r"seeds must be at least 2 for .*transfer.*got \[3\]"):
+        StudySpec.load(write(TEXT + text))
+
+
+def test_the_space_alone_is_a_search(write: Write) -> None:
+    space = {"inflora": ["method.rank"], "sd_lora": "all"}
+    short = StudySpec.load(write(TEXT + "search: {inflora: [method.rank], sd_lora: all}"))
+    long = "search: {space: {inflora: [method.rank], sd_lora: all}, protocol: whole_stream}"
+    assert short.search == Search(space) == StudySpec.load(write(TEXT + long)).search
+
+
 def test_the_mode_of_an_objective_may_be_given(write: Write) -> None:
     assert StudySpec.load(write(TEXT + "objective: {val/forgetting: max}")).sign == 1
     assert StudySpec.load(write(TEXT + "objective: {val/forgetting: min}")).sign == -1
@@ -78,14 +100,17 @@ def test_the_mode_of_an_objective_may_be_given(write: Write) -> None:
         ("seeds: 3", "seeds must be a list, but got 3"),
         ("seeds: [-1]", "each of seeds must be a whole number of at least 0, but got -1"),
         ("max_concurrent: 0", "max_concurrent must be a whole number of at least 1"),
-        ("sampler: grid", r"sampler must be one of \['tpe', 'random'\], but got 'grid'"),
+        ("sampler: annealing", r"sampler must be one of \['tpe', .*\], but got 'annealing'"),
         ("pruner: {kind: median}", r"pruner.kind must be one of \['asha', 'none'\]"),
         ("pruner: {reduction: 1}", "pruner.reduction must be a whole number of at least 2"),
         ("pruner: {first_rung: 0}", "pruner.first_rung must be a whole number of at least 1"),
         ("pruner: {rungs: 3}", "unknown pruner key 'rungs'; known are"),
         ("pruner: asha", "pruner must map keys to values, but got 'asha'"),
         ("resources: {cpu: 0}", "resources.cpu must be a number of at least 0.1, but got 0"),
-        ("resources: {gpu: -1}", "resources.gpu must be a number of at least 0, but got -1"),
+        (
+            "resources: {gpu: -1}",
+            "resources.gpu must be a number of at least 0 or 'auto', but got -1",
+        ),
         ("resources: {cpu: .nan}", "resources.cpu must be a number of at least 0.1"),
         ("objective: test/accuracy", "must not look at test images.*use 'val/accuracy'"),
         ("objective: {test/forgetting: min}", "must not look at test images"),
@@ -94,10 +119,67 @@ def test_the_mode_of_an_objective_may_be_given(write: Write) -> None:
         ("objective: memory/peak_device_bytes", "resources.gpu must be above 0 for objective"),
         ("objective: {[a]: max}", "a key must be a single value, but the one in line 8 is"),
         ("search: {[a]: all}", "a key must be a single value, but the one in line 8 is"),
-        ("objective: {}", "objective must map one metric to max or min"),
-        ("objective: {val/accuracy: max, val/plasticity: max}", "objective must map one metric"),
+        ("objective: {}", "objective must map metrics to max or min"),
+        (
+            "objective: {val/accuracy: max, val/plasticity: max}",
+            r"pruner.criterion must be one of \['accuracy', .*\], or pruner.kind none, where there",
+        ),
         ("search: some", "search must be .all., .none. or map each method to keys, but got 'some'"),
         ("search: {inflora: 3}", "search inflora must be 'all', a list of keys or a mapping"),
+        ("search: {protocol: last}", r"search.protocol must be one of \['whole_stream', 'first_k"),
+        ("search: {protocol: first_k_tasks}", "search.first_tasks must be a whole number of at"),
+        (
+            "search: {first_tasks: 3}",
+            "search.first_tasks must be given for search.protocol first_k",
+        ),
+        (
+            "search: {confirm_on: [{data.tasks: 3}]}",
+            "search.confirm_on must be given for .* transfer",
+        ),
+        (
+            "search: {protocol: transfer, confirm_on: [{optim.lr: 3}]}",
+            "each of search.confirm_on must map keys of data to values, say .*'optim.lr': 3",
+        ),
+        (
+            "search: {protocol: transfer, confirm_on: [{data.evaluation: test}]}",
+            "data.evaluation must not be set: searches run on validation images",
+        ),
+        ("search: {protocol: transfer, confirm_on: x}", "search.confirm_on must be a list"),
+        ("search: {compare: true}", "search.compare must be false for .* whole_stream"),
+        ("search: {compare: 3}", "search.compare must be true or false, but got 3"),
+        ("search: {defaults_first: 3}", "search.defaults_first must be true or false, but got 3"),
+        (
+            "search: {warm_start: 3}",
+            "search.warm_start must be the absolute path of a study.s folder",
+        ),
+        ("search: {protocol: transfer, inflora: all}", "unknown search key 'inflora'; known are"),
+        (
+            "pruner: {criterion: speed}",
+            r"pruner.criterion must be one of \['objective', 'accuracy'",
+        ),
+        (
+            "pruner: {forgetting_weight: 2}",
+            "pruner.forgetting_weight must be given for .*criterion",
+        ),
+        (
+            "pruner: {criterion: accuracy_minus_forgetting, forgetting_weight: -1}",
+            "pruner.forgetting_weight must be a number of at least 0, but got -1",
+        ),
+        ("budget: {gpu_hours: 0}", "budget.gpu_hours must be a number above 0, but got 0"),
+        ("budget: {wall_hours: .inf}", "budget.wall_hours must be a number above 0, but got inf"),
+        ("budget: {gpu_hours: 1}", "resources.gpu must be above 0 for budget.gpu_hours, but got 0"),
+        ("search: {protocl: transfer}", "unknown search key 'protocl'.*Did you mean 'protocol'"),
+        (
+            "search: {protocol: transfer, compare: true}",
+            "search.compare must be false for .*transfer",
+        ),
+        ("objective: [val/accuracy, val/accuracy]", "objective must name a metric once, but has"),
+        ("budget: {hours: 1}", "unknown budget key 'hours'; known are"),
+        ("budget: 3", "budget must map keys to values, but got 3"),
+        ("retries: -1", "retries must be a whole number of at least 0, but got -1"),
+        ("storage: results", "storage must be the absolute path of a folder, but got 'results'"),
+        ("resources: {gpu: some}", "resources.gpu must be a number of at least 0 or 'auto'"),
+        ("objective: []", "objective must map metrics to max or min"),
         ("name: a/b", "name must be letters, digits"),
         ("question: ''", "question must be a text"),
         ("fixed: [1]", "fixed must map keys to values"),

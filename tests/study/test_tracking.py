@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from study import tracking
 from study.ledger import Record
 from study.tracking import Tracker, browse_command, default_uri, replay
+from tests.study.analysis import engine_ledgers
 from tests.study.tracked import CELL, study_records
 
 
@@ -130,6 +132,50 @@ def test_artifacts(client: Any, tmp_path: Path) -> None:
     assert len(table.read_text().splitlines()) == 4
     study = runs["quick · 2026-11-21 12:00 UTC"].info.run_id
     assert [file.path for file in client.list_artifacts(study)] == ["study.yaml"]
+
+
+@pytest.mark.slow
+def test_a_later_session_goes_on_in_the_same_runs(tmp_path: Path) -> None:
+    """Each session has a tracker of its own, which is told everything from the beginning."""
+    records = engine_ledgers.resumed()
+    place = next(i for i, one in enumerate(records) if one["kind"] == "resumed")
+    uri = default_uri(tmp_path)
+    for known in (records[:place], records):
+        tracker = Tracker(uri, tmp_path / "artifacts")
+        replay(known, tracker)
+        assert tracker.close(120), tracker.failure
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("engine").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert len(runs) == len(client.search_runs([experiment])) == 6
+    study = runs["engine · 1970-01-12 13:46 UTC"]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert study.data.tags["commit"] == "def"
+    files = {file.path for file in client.list_artifacts(study.info.run_id)}
+    assert files == {"study.yaml", "study_2.yaml"}
+    search = runs["search 01 · inflora · 10 tasks"].info.run_id
+    history = client.get_metric_history(search, "val/accuracy")
+    assert [point.step for point in history] == list(range(1, 11))
+
+
+@pytest.mark.slow
+def test_the_picture_of_a_front_is_with_its_cell(tmp_path: Path) -> None:
+    uri = default_uri(tmp_path)
+    tracker = Tracker(uri, tmp_path / "artifacts")
+    replay(engine_ledgers.several_objectives(), tracker)
+    assert tracker.close(120), tracker.failure
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("engine").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    cell = runs["inflora · 10 tasks"]
+    assert [file.path for file in client.list_artifacts(cell.info.run_id)] == ["front.png"]
+    assert json.loads(cell.data.tags["front"])[2]["method.rank"] == 2
+    picture = Path(client.download_artifacts(cell.info.run_id, "front.png", str(tmp_path)))
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

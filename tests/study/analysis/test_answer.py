@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from study.analysis import answer
+from study.analysis import answer, cautions
 from study.analysis.records import from_records
-from study.analysis.summary import compare_methods, percent, summarise, summary_rows
+from study.analysis.summary import compare_methods, summarise, summary_rows
+from study.analysis.wording import p_text, percent
 from study.labels import cell_label
 from study.ledger import Record
 from tests.study.analysis import ledgers
@@ -21,7 +22,7 @@ def answers_of(records: list[Record]) -> dict[str, str]:
 def warnings_of(records: list[Record]) -> str:
     study = from_records(records)
     cells = summarise(study)
-    return "\n".join(answer.warnings(study, cells, compare_methods(cells)))
+    return "\n".join(cautions.warnings(study, cells, compare_methods(cells)))
 
 
 def exchanged(records: list[Record], first: str, second: str) -> list[Record]:
@@ -196,7 +197,7 @@ def test_numbers_are_written_for_people() -> None:
     minus = "\N{MINUS SIGN}"
     assert [percent(one) for one in (0.1234, -0.5, -0.0001)] == ["12.3", f"{minus}50.0", "0.0"]
     assert percent(float("nan")) == percent(None) == "\N{EN DASH}"
-    assert answer.p_text(1e-9) == "< 0.0001"
+    assert p_text(1e-9) == "< 0.0001"
 
 
 def not_searched(records: list[Record], method: str) -> list[Record]:

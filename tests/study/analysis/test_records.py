@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from study.analysis.records import StudyRecords, from_records, read_ledger
+from study.analysis.entities import StudyRecords
+from study.analysis.records import from_records, read_ledger
 from study.ledger import Ledger, Record
+from tests.study.analysis import engine_ledgers
 from tests.study.analysis.ledgers import made_up_study
 
 CELL = "method.name=inflora,data.tasks=10"
@@ -25,6 +27,7 @@ def test_a_complete_study_is_read_from_its_file(tmp_path: Path) -> None:
     ledger.close()
     study = read_ledger(tmp_path / "ledger.jsonl")
     assert (study.status, study.wall_seconds, study.study.chance) == ("complete", 123.0, 0.01)
+    assert study.ledger_bytes == (tmp_path / "ledger.jsonl").stat().st_size
     (cell,) = study.cells
     assert (cell.cell, cell.method, cell.tasks) == (CELL, "inflora", 10)
     assert [one.status for one in study.searches(CELL)] == [
@@ -134,3 +137,102 @@ def test_what_cannot_be_read_is_refused() -> None:
         from_records(records[1:2])
     with pytest.raises(ValueError, match="unknown trial"):
         from_records([*records[:2], records[3]])
+
+
+def test_a_resumed_study_has_the_last_spec_and_the_sum_of_its_sessions() -> None:
+    study = from_records(engine_ledgers.resumed())
+    assert (study.status, study.wall_seconds) == ("complete", 59.0)
+    assert study.study.spec["seeds"] == [0, 1, 2]
+    assert study.study.name == "engine"
+    assert (study.study.commit, [one.commit for one in study.sessions]) == ("def", ["abc", "def"])
+    halfway = from_records(list(engine_ledgers.resumed())[:11])
+    assert (halfway.status, halfway.wall_seconds) == ("running", 9.0)
+
+
+def test_a_session_that_was_killed_counts_up_to_its_last_record() -> None:
+    study = from_records(engine_ledgers.resumed(killed=True))
+    # Study, cell, trial and four tasks, one second apart; the later session says 50 itself.
+    assert study.wall_seconds == 6.0 + 50.0
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_the_time_between_two_sessions_is_not_a_trials_wall_time(killed: bool, again: bool) -> None:
+    """Whether or not its record is written again when it goes on."""
+    records = engine_ledgers.resumed(killed, gap=5000.0)
+    if again:
+        place = next(i for i, one in enumerate(records) if one["kind"] == "resumed") + 1
+        trial = next(one for one in records if one["kind"] == "trial")
+        records.insert(place, {**trial, "time": records[place - 1]["time"]})
+    (trial_record,) = from_records(records).searches("method.name=inflora,data.tasks=10")
+    assert [one.task for one in trial_record.tasks] == list(range(1, 11))
+    # Four tasks (and the end of an interrupted trial), then six tasks and the end. Of a trial that
+    # is not announced again it is not known when it went on: its first task counts its own 0.8.
+    first = 1.0 if again else 0.8
+    assert trial_record.seconds == pytest.approx((4 if killed else 5) + first + 6)
+    assert trial_record.status == "completed"
+
+
+def test_an_interrupted_trial_that_reports_again_is_running() -> None:
+    records = engine_ledgers.resumed()
+    place = next(i for i, one in enumerate(records) if one["kind"] == "resumed")
+    assert from_records(records[: place + 1]).trials[0].status == "interrupted"
+    assert from_records(records[: place + 2]).trials[0].status == "running"
+
+
+def test_the_number_of_tasks_a_trial_is_to_see_is_not_taken_for_its_tasks() -> None:
+    first, *_ = from_records(engine_ledgers.compared_protocols()).trials
+    assert (first.planned, len(first.tasks)) == (3, 3)
+    assert from_records(small()).trials[0].planned is None
+    study = from_records(engine_ledgers.compared_protocols())
+    assert [(one.search_tasks, one.tasks) for one in study.cells[:2]] == [(3, 10), (10, 10)]
+
+
+def test_points_of_a_front_have_their_own_confirmations() -> None:
+    study = from_records(engine_ledgers.several_objectives())
+    (cell,) = study.cells
+    points = study.points(cell.cell)
+    assert [one.searched["method.rank"] for one in points] == list(engine_ledgers.FRONT)
+    assert [one.number for one in points] == [1, 2, 3]
+    for one in points:
+        assert [trial.seed for trial in one.confirmations] == [0, 1, 2]
+        assert {trial.params["method.rank"] for trial in one.confirmations} == {
+            one.searched["method.rank"]
+        }
+    # The winner is the point that is best in the first objective.
+    assert study.confirmations(cell.cell) == points[0].confirmations
+    assert from_records(small()).points(CELL) == ()
+
+
+def test_settings_keep_their_number_when_a_study_is_extended() -> None:
+    records = engine_ledgers.several_objectives()
+    front = next(one for one in records if one["kind"] == "front")
+    new = {**front["points"][0], "searched": {"method.rank": 12}}
+    later = {**front, "points": [new, front["points"][1]]}
+    study = from_records([*records, later])
+    assert [one.number for one in study.points(front["cell"])] == [4, 2]
+
+
+def test_a_cell_tuned_elsewhere_has_the_front_of_that_cell() -> None:
+    records = engine_ledgers.several_objectives()
+    front = next(one for one in records if one["kind"] == "front")
+    home = next(one for one in records if one["kind"] == "cell")
+    away = {**home, "cell": "away", "tuned_in": home["cell"]}
+    study = from_records([*records, away])
+    assert [one.number for one in study.points("away")] == [1, 2, 3]
+    assert study.points("away")[0].confirmations == ()
+    assert front["cell"] == home["cell"]
+
+
+def test_why_a_trial_failed_and_how_often_it_was_restarted() -> None:
+    study = from_records(engine_ledgers.several_objectives())
+    reasons = [one.reason for one in study.trials if one.status == "failed"]
+    assert reasons == ["diverged", "out_of_memory"]
+    assert [one.retries for one in study.searches(study.cells[0].cell)][:2] == [1, 0]
+    assert {one.reason for one in from_records(small()).trials} == {None}
+
+
+def test_a_session_without_a_study_before_it_is_refused() -> None:
+    records = [one for one in engine_ledgers.resumed() if one["kind"] == "resumed"]
+    with pytest.raises(ValueError, match="must begin with its study, but the ledger does not"):
+        from_records(records)

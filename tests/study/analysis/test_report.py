@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.analysis import figures, gallery, looks
+from study.analysis import figures, gallery, looks, scaling
 from study.analysis.records import from_records
 from study.analysis.report import write_report
 from study.analysis.summary import summarise
@@ -199,7 +199,7 @@ def test_the_report_needs_neither_ray_nor_mlflow_nor_torch() -> None:
     nodes = [node for tree in trees for node in ast.walk(tree)]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert "study.analysis.records" in names
+    assert "study.analysis.entities" in names
     roots = {name.partition(".")[0] for name in names}
     assert not roots & {"ray", "mlflow", "torch", "optuna"}
     catalog = {
@@ -227,3 +227,15 @@ def test_chance_of_a_cell_with_all_classes_is_its_data_sets() -> None:
 def test_a_reference_point_says_in_the_table_what_it_shows(tmp_path: Path) -> None:
     _, html = written(small(methods=("inflora", "joint")), tmp_path)
     assert html.count("(upper bound: trains on the images of all tasks seen)</td>") == 2
+
+
+@pytest.mark.parametrize("length", [5, 20, 40, 60])
+def test_a_legend_of_long_names_is_no_wider_than_its_figure(length: int) -> None:
+    names = [f"{number} {'x' * length}" for number in range(4)]
+    curves = {name: {1: scaling.interval([0.5, 0.6])} for name in names}
+    styles = {name: place for place, name in enumerate(names)}
+    with looks.style():
+        figure = figures.accuracy_over_tasks(curves, styles, 0.01, 10)
+        figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from study.analysis import scaling
-from study.analysis.records import TaskRecord, TrialRecord, from_records
+from study.analysis.entities import TaskRecord, TrialRecord
+from study.analysis.records import from_records
 from study.analysis.scaling import Exhaustion, interval
 from tests.study.analysis import ledgers
 

@@ -1,0 +1,169 @@
+"""Two studies beside each other: what differs between them, and what it did to each cell."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from study.analysis import records, scaling
+from study.analysis.entities import CellRecord, StudyRecords
+from study.analysis.method import WHOLE_STREAM, protocol
+from study.analysis.scaling import LEVEL, Interval
+from study.analysis.welch import welch
+from study.labels import PROTOCOL, cell_label, varying_keys
+
+LEDGER = "ledger.jsonl"
+NOT_SET = "not set"
+# Of a study file, what cannot change a number.
+SILENT = ("name", "question", "storage", "max_concurrent", "retries")
+
+
+@dataclass(frozen=True)
+class ComparedCell:
+    """A cell that both studies have: final test accuracies, and B minus A.
+
+    `test` says how they were compared: paired where they have two common seeds or more (on those
+    only), else Welch's t-test over all seeds, "none" where that is not possible either. `p_holm`
+    is after Holm's correction over all cells.
+    """
+
+    label: str
+    first: Interval
+    second: Interval
+    test: str
+    difference: Interval
+    p: float
+    p_holm: float
+
+    @property
+    def enough_evidence(self) -> bool:
+        """Whether the difference holds: by its own interval and by the corrected p."""
+        decided = self.difference.low > 0 or self.difference.high < 0
+        return decided and self.p_holm <= 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """Study A beside study B.
+
+    `differences` are settings, code and packages as (name, in A, in B); the cells of one study
+    alone are named by their labels.
+    """
+
+    first: StudyRecords
+    second: StudyRecords
+    differences: tuple[tuple[str, str, str], ...]
+    cells: tuple[ComparedCell, ...]
+    first_only: tuple[str, ...]
+    second_only: tuple[str, ...]
+
+
+def compare_studies(first: Path, second: Path) -> StudyComparison:
+    """Compares the studies in two folders.
+
+    Cells are the same where they agree on every key that varies in one of the studies; keys that
+    are constant in both may differ, and are listed.
+
+    Raises:
+        ValueError: if a folder has no ledger, or a broken one, or both are the same.
+    """
+    if first.resolve() == second.resolve():
+        raise ValueError(f"two studies must be in different folders, but got {first} twice.")
+    one, other = _read(first), _read(second)
+    axes = sorted(varying_keys(_keys(one)) | varying_keys(_keys(other)))
+    here, there = _by_place(one, axes), _by_place(other, axes)
+    cells = [
+        _compared(
+            cell_label(here[place].key, axes), _finals(one, here[place]), _finals(other, found)
+        )
+        for place, found in there.items()
+        if place in here
+    ]
+    corrected = scaling.holm([cell.p for cell in cells])
+    return StudyComparison(
+        first=one,
+        second=other,
+        differences=_differences(_settings(one), _settings(other)),
+        cells=tuple(replace(cell, p_holm=p) for cell, p in zip(cells, corrected, strict=True)),
+        first_only=tuple(cell_label(here[at].key, axes) for at in here if at not in there),
+        second_only=tuple(cell_label(there[at].key, axes) for at in there if at not in here),
+    )
+
+
+def _read(folder: Path) -> StudyRecords:
+    path = folder / LEDGER
+    if not path.is_file():
+        raise ValueError(
+            f"a study's folder must hold its {LEDGER}, but {folder} "
+            + ("does not." if folder.is_dir() else "is no folder.")
+        )
+    return records.read_ledger(path)
+
+
+def _keys(study: StudyRecords) -> list[Mapping[str, Any]]:
+    return [cell.key for cell in study.cells]
+
+
+def _by_place(study: StudyRecords, axes: list[str]) -> dict[tuple[str, ...], CellRecord]:
+    """The cells by their values on the axes, wherever these are written down."""
+    params = {trial.cell: trial.params for trial in study.trials}
+    name = protocol(study.study.spec).get("protocol", WHOLE_STREAM)
+    found = {}
+    for cell in study.cells:
+        known = {PROTOCOL: name, **params.get(cell.cell, {}), **cell.fixed, **cell.key}
+        found[tuple(json.dumps(known.get(axis)) for axis in axes)] = cell
+    return found
+
+
+def _finals(study: StudyRecords, cell: CellRecord) -> dict[int, float]:
+    return scaling.final_by_seed(study.confirmations(cell.cell), "test/accuracy")
+
+
+def _compared(label: str, first: Mapping[int, float], second: Mapping[int, float]) -> ComparedCell:
+    """B minus A; Holm's correction comes when all cells are known."""
+    a, b = scaling.interval(list(first.values())), scaling.interval(list(second.values()))
+    common = sorted(set(first) & set(second))
+    if len(common) > 1:
+        values = [second[seed] - first[seed] for seed in common]
+        p = scaling.paired_p(values)
+        test = f"paired, {len(common)} seeds"
+        return ComparedCell(label, a, b, test, scaling.interval(values), p, p)
+    difference, p = welch(list(second.values()), list(first.values()))
+    test = f"Welch, {a.n} and {b.n} seeds" if p == p else "none, too few seeds"
+    return ComparedCell(label, a, b, test, difference, p, p)
+
+
+def _settings(study: StudyRecords) -> dict[str, str]:
+    """Everything that could make a difference, as text by name."""
+    about = study.study
+    flat: dict[str, Any] = {}
+    for key, value in about.spec.items():
+        if key in SILENT:
+            continue
+        if key == "fixed":
+            flat |= value
+        elif key == "grid":
+            # One value makes no axis: then it does not matter where it is written.
+            flat |= {name: axis[0] if len(axis) == 1 else axis for name, axis in value.items()}
+        elif isinstance(value, Mapping):
+            # What a section leaves open is as if it were not written.
+            flat |= {f"{key}.{name}": one for name, one in value.items() if one is not None}
+        else:
+            flat[key] = value
+    flat |= {f"split of {name}": sha256 for name, sha256 in about.data.items()}
+    flat |= {f"package {name}": version for name, version in about.versions.items()}
+    flat["commit"] = about.commit or "not known"
+    return {
+        key: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)
+        for key, one in flat.items()
+    }
+
+
+def _differences(
+    first: Mapping[str, str], second: Mapping[str, str]
+) -> tuple[tuple[str, str, str], ...]:
+    pairs = {
+        key: (first.get(key, NOT_SET), second.get(key, NOT_SET)) for key in {**first, **second}
+    }
+    return tuple((key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])

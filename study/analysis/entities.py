@@ -1,0 +1,220 @@
+"""What a study consists of, as frozen records: each thing once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of the driver: a study that was resumed has several."""
+
+    commit: str | None
+    host: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What was asked, of which code and packages; `chance` is the accuracy of guessing.
+
+    Of a study that was resumed, these are the values of the last session. `data` holds the hash
+    of each data set's split.
+    """
+
+    name: str
+    question: str
+    spec: Mapping[str, Any]
+    versions: Mapping[str, str]
+    commit: str | None
+    host: str
+    chance: float | None
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the study's objectives, the first decides."""
+        return tuple(self.spec.get("objective") or ())
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """For each objective: 1 where more is better, −1 where less is."""
+        modes = self.spec.get("objective") or {}
+        return tuple(-1 if mode == "min" else 1 for mode in modes.values())
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell of the grid; `method` and `tasks` hold for all its confirmations.
+
+    Its searches see `search_tasks` tasks. `tuned_in` is the cell whose search found its settings,
+    where that is another one.
+    """
+
+    cell: str
+    key: Mapping[str, Any]
+    fixed: Mapping[str, Any]
+    search: Mapping[str, str]
+    method: str
+    tasks: int | None
+    search_tasks: int | None = None
+    tuned_in: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What was measured after `task` tasks; `accuracy_row` is the accuracy on tasks 1..task.
+
+    Metrics without a finite value are left out.
+    """
+
+    task: int
+    metrics: Mapping[str, float]
+    accuracy_row: tuple[float, ...]
+
+    @property
+    def compute_seconds(self) -> float:
+        """Seconds in designing, training, absorbing and evaluating."""
+        return sum(
+            value
+            for name, value in self.metrics.items()
+            if name.startswith("time/") and name.endswith("_seconds")
+        )
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial; `status` is that of its end, or "running".
+
+    `seconds` is its wall time so far, without the time between two sessions. `planned` is the
+    number of tasks it sees if nothing ends it before, None where the ledger is older than that.
+    A failed trial has a `reason`: diverged, out_of_memory, error or died. `retries` counts how
+    often it was started again.
+    """
+
+    trial: str
+    cell: str
+    role: str
+    params: Mapping[str, Any]
+    searched: Mapping[str, Any]
+    seed: int
+    status: str = "running"
+    error: str | None = None
+    tasks: tuple[TaskRecord, ...] = ()
+    seconds: float = 0.0
+    planned: int | None = None
+    reason: str | None = None
+    retries: int = 0
+
+    def series(self, metric: str) -> dict[int, float]:
+        """The metric by number of tasks seen, where it was measured."""
+        return {one.task: one.metrics[metric] for one in self.tasks if metric in one.metrics}
+
+    def final(self, metric: str) -> float | None:
+        """The metric after the last task it saw, None where it was not measured."""
+        return self.tasks[-1].metrics.get(metric) if self.tasks else None
+
+    def has(self, setting: Mapping[str, Any]) -> bool:
+        """Whether it ran with this setting."""
+        return all(key in self.params and self.params[key] == setting[key] for key in setting)
+
+    @property
+    def compute_seconds(self) -> float:
+        """Seconds in designing, training, absorbing and evaluating, over all tasks."""
+        return sum(one.compute_seconds for one in self.tasks)
+
+
+@dataclass(frozen=True)
+class WinnerRecord:
+    """The setting a cell's search chose, and what it reached in the search."""
+
+    cell: str
+    trial: str
+    searched: Mapping[str, Any]
+    value: float | None
+    objective: str
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """A setting on a cell's Pareto front: `values` are its objectives in the search.
+
+    `number` is that of its tracked runs: settings are counted as they first came on the front.
+    """
+
+    number: int
+    trial: str
+    searched: Mapping[str, Any]
+    values: Mapping[str, float | None]
+    confirmations: tuple[TrialRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class EstimateRecord:
+    """What a study was estimated to cost before it ran: hours, bytes; None where not known.
+
+    `trial_hours` are summed over the trials; `device_bytes` is the device memory of one trial.
+    `source` says what the estimate was made from.
+    """
+
+    trials: float | None = None
+    trial_hours: float | None = None
+    gpu_hours: float | None = None
+    wall_hours: float | None = None
+    storage_bytes: float | None = None
+    device_bytes: float | None = None
+    source: str = "not known"
+
+
+@dataclass(frozen=True)
+class StudyRecords:
+    """All that a report needs.
+
+    `status` is "complete", "interrupted" or "running"; `failed_cells` tells of cells whose search
+    found no winner why. `wall_seconds` is summed over the sessions that ended. `ledger_bytes` is
+    the size of the file it was read from.
+    """
+
+    study: StudyRecord
+    cells: tuple[CellRecord, ...]
+    trials: tuple[TrialRecord, ...]
+    winners: Mapping[str, WinnerRecord]
+    failed_cells: Mapping[str, str]
+    status: str
+    wall_seconds: float | None
+    fronts: Mapping[str, tuple[PointRecord, ...]] = field(default_factory=dict)
+    estimate: EstimateRecord | None = None
+    sessions: tuple[Session, ...] = ()
+    ledger_bytes: int = 0
+
+    def searches(self, cell: str) -> tuple[TrialRecord, ...]:
+        """The cell's search trials, in the order they were launched."""
+        return tuple(one for one in self.trials if (one.cell, one.role) == (cell, "search"))
+
+    def confirmations(self, cell: str) -> tuple[TrialRecord, ...]:
+        """The cell's confirmation trials of its present winner, by seed.
+
+        A study that was extended may have confirmed an earlier winner too: those are left out, as
+        are those of other points of a Pareto front.
+        """
+        winner = self.winners.get(cell)
+        return self._confirmed(cell, {} if winner is None else winner.searched)
+
+    def points(self, cell: str) -> tuple[PointRecord, ...]:
+        """The cell's Pareto front, best in the first objective first, with its confirmations.
+
+        Empty for one objective. A cell that takes its settings from another has that one's front.
+        """
+        record = next((one for one in self.cells if one.cell == cell), None)
+        source = record.tuned_in if record else None
+        front = self.fronts.get(cell) or self.fronts.get(source or "", ())
+        return tuple(
+            PointRecord(
+                one.number, one.trial, one.searched, one.values, self._confirmed(cell, one.searched)
+            )
+            for one in front
+        )
+
+    def _confirmed(self, cell: str, setting: Mapping[str, Any]) -> tuple[TrialRecord, ...]:
+        found = (one for one in self.trials if (one.cell, one.role) == (cell, "confirm"))
+        return tuple(sorted((one for one in found if one.has(setting)), key=lambda one: one.seed))

@@ -1,0 +1,128 @@
+"""How a study chose its settings, in words: protocol, sampler, pruner, budget, seeds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from study.analysis.entities import StudyRecords
+
+WHOLE_STREAM = "whole_stream"
+
+
+def protocol(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section `search` of a study file, empty where it holds the space alone."""
+    search = spec.get("search")
+    known = isinstance(search, Mapping) and "protocol" in search
+    return search if known and isinstance(search, Mapping) else {}
+
+
+def method_lines(study: StudyRecords) -> list[str]:
+    """What a reader must know of how settings were chosen and confirmed, one fact a line."""
+    spec = study.study.spec
+    seeds = _listed(spec.get("seeds"))
+    confirmed = f"Each chosen setting is trained again on the seeds {seeds}." if seeds else ""
+    if study.cells and not any(one.search for one in study.cells):
+        nothing = "Nothing was searched: every cell ran with its settings as they are given."
+        return [one for one in (nothing, confirmed) if one]
+    if protocol(spec).get("protocol") == "transfer" and seeds:
+        confirmed = (
+            f"Each chosen setting is trained again on the seeds {_listed(spec['seeds'][1:])}, not "
+            "on that of the search."
+        )
+    lines = [
+        f"Tuning protocol: {_protocol_text(spec)}",
+        _comparison_text(spec),
+        _objective_text(spec),
+        f"Sampler: {spec['sampler']}.{_starts(spec)}" if "sampler" in spec else "",
+        _pruner_text(spec),
+        _budget_text(spec),
+        confirmed,
+    ]
+    return [one for one in lines if one]
+
+
+def _protocol_text(spec: Mapping[str, Any]) -> str:
+    search = protocol(spec)
+    name = search.get("protocol", WHOLE_STREAM)
+    if name == "first_k_tasks":
+        return (
+            f"first_k_tasks. Settings are chosen on validation images of the first "
+            f"{search['first_tasks']} tasks only, as a continual learner must: search trials end "
+            f"there. Confirmations learn all tasks."
+        )
+    if name == "transfer":
+        on = "; ".join(_pairs(one) for one in search.get("confirm_on") or ())
+        first = _listed((spec.get("seeds") or ())[:1])
+        return (
+            f"transfer. Settings are chosen on validation images of the class order of seed "
+            f"{first} and confirmed on other class orders"
+            + (f", and on other data: {on}." if on else ".")
+        )
+    return (
+        "whole_stream. Settings are chosen on validation images of every task of the sequence, "
+        "which a continual learner would not have in advance."
+    )
+
+
+def _comparison_text(spec: Mapping[str, Any]) -> str:
+    if not protocol(spec).get("compare"):
+        return ""
+    return "Beside it every cell was searched by whole_stream as well, for the same seeds."
+
+
+def _objective_text(spec: Mapping[str, Any]) -> str:
+    objective = spec.get("objective")
+    if not isinstance(objective, Mapping) or not objective:
+        return ""
+    words = {"max": "more", "min": "less"}
+    wanted = "; ".join(
+        f"{metric} ({words.get(mode, mode)} is better)" for metric, mode in objective.items()
+    )
+    if len(objective) == 1:
+        return f"Objective: {wanted}."
+    return (
+        f"Objectives: {wanted}. Every setting that no other outdoes in all of them is confirmed; "
+        f"the tables of cells show the one that is best in the first."
+    )
+
+
+def _starts(spec: Mapping[str, Any]) -> str:
+    search = protocol(spec)
+    first = ["the settings that hold without a search"] if search.get("defaults_first") else []
+    if search.get("warm_start"):
+        first.append(f"the best of the study {search['warm_start']}")
+    return f" Tried before it is asked: {', then '.join(first)}." if first else ""
+
+
+def _pruner_text(spec: Mapping[str, Any]) -> str:
+    pruner = spec.get("pruner")
+    if not isinstance(pruner, Mapping):
+        return ""
+    if pruner.get("kind") == "none":
+        return "Pruner: none, every search trial sees all tasks of the search."
+    criterion = str(pruner.get("criterion", "objective"))
+    if criterion == "accuracy_minus_forgetting":
+        weight = 1 if pruner.get("forgetting_weight") is None else pruner["forgetting_weight"]
+        criterion = f"accuracy minus {weight:g} × forgetting"
+    return (
+        f"Pruner: {pruner.get('kind')}, within a cell; after {pruner.get('first_rung')} tasks, and "
+        f"then at every {pruner.get('reduction')} times as many, the best 1/"
+        f"{pruner.get('reduction')} go on, judged by: {criterion.replace('_', ' ')}."
+    )
+
+
+def _budget_text(spec: Mapping[str, Any]) -> str:
+    if "trials" not in spec:
+        return ""
+    budget = spec.get("budget") or {}
+    limits = {"gpu_hours": "GPU hours", "wall_hours": "hours"}
+    more = [f"{budget[key]:g} {word}" for key, word in limits.items() if budget.get(key)]
+    cut = f", fewer where {' or '.join(more)} were used up first" if more else ""
+    return f"Budget: up to {spec['trials']} search trials a cell{cut}."
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, list | tuple) else ""

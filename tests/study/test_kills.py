@@ -1,0 +1,242 @@
+"""A study whose processes are killed at random moments, and that goes on to the planned end.
+
+It is a real study through study/run.py: four cells of two search trials and four confirmations
+each, 24 trials of two to four tasks. Every repetition prints what was killed and when.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from study import run
+from study.ledger import Record, read_ledger
+from tests.study.small_study import FIXED
+
+SCRIPT = Path(run.__file__)
+# Grid sampling without pruning: what a trial measures depends on its settings alone.
+PARALLEL: dict[str, Any] = {
+    "name": "kills",
+    "question": "Does it end as planned?",
+    "grid": {"method.name": ["sequential", "sd_lora"], "data.tasks": [2, 4]},
+    "fixed": {**FIXED, "data.train_per_class": 12, "data.test_per_class": 4},
+    "search": {
+        "sequential": {"optim.lr": {"choices": [0.001, 0.01]}},
+        "sd_lora": {"optim.lr": {"choices": [0.001, 0.01]}},
+    },
+    "sampler": "grid",
+    "pruner": {"kind": "none"},
+    "trials": 2,
+    "seeds": [0, 1, 2, 3],
+    "retries": 3,
+}
+# One trial after the other: what is proposed and pruned depends on what came before.
+SERIAL: dict[str, Any] = {
+    **PARALLEL,
+    "search": "all",
+    "sampler": "tpe",
+    "pruner": {"kind": "asha", "first_rung": 1, "reduction": 2},
+    "trials": 4,
+    "seeds": [0, 1],
+    "max_concurrent": 1,
+}
+STUDIES = {"parallel": PARALLEL, "serial": SERIAL}
+# What is killed, in which study, with which seed of the moments.
+KINDS = ("trial", "driver", "both")
+REPETITIONS = [
+    (KINDS[seed % 3], "serial" if seed in (4, 8) else "parallel", seed) for seed in range(10)
+]
+TIMEOUT = 180
+
+
+@dataclass
+class Home:
+    """A folder for the studies of this module, with settings of its own."""
+
+    path: Path
+
+    def command(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts study/run.py."""
+        own = {"HOME": str(self.path), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **own}
+        environment.pop("RAY_ADDRESS", None)
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.path,
+            env=environment,
+        )
+
+    def start(self, study: str, output: Path) -> subprocess.Popen[str]:
+        """Starts one of the studies anew."""
+        file = self.path / f"{study}.yaml"
+        file.write_text(yaml.safe_dump(STUDIES[study], sort_keys=False), encoding="utf-8")
+        return self.command(str(file), "--output", str(output))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("kills"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(home: Home) -> dict[str, dict[tuple[str, int], Record]]:
+    """What each study measures if nobody disturbs it, by trial and task."""
+    found = {}
+    for study in STUDIES:
+        output = home.path / f"undisturbed-{study}"
+        begin = time.monotonic()
+        _finish(home.start(study, output))
+        print(f"{study}: {time.monotonic() - begin:.1f} s undisturbed")  # noqa: T201
+        found[study] = _measured(read_ledger(output / "ledger.jsonl"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("killed", "study", "seed"), REPETITIONS)
+def test_a_study_that_is_killed_ends_as_planned(
+    home: Home,
+    undisturbed: dict[str, dict[tuple[str, int], Record]],
+    killed: str,
+    study: str,
+    seed: int,
+) -> None:
+    output = home.path / f"{killed}-{seed}"
+    dice = random.Random(seed)
+    process = home.start(study, output)
+    ledger = output / "ledger.jsonl"
+    _wait_for(ledger, dice.randint(6, 140), process)
+    time.sleep(dice.uniform(0, 0.3))
+    victims = _kill(process, killed, dice)
+    moment = f"{killed}, {study}, seed {seed}: after {_count(ledger)} records killed {victims}"
+    print(moment)  # noqa: T201
+    out = _finish(process, killed != "trial")
+    if killed != "trial":
+        # At once: what is left of the killed session must not matter.
+        out = _finish(home.command("--resume", str(output)))
+    assert "Traceback" not in out, out
+    records = read_ledger(ledger)
+    _check_each_once(records, STUDIES[study])
+    if killed != "trial":
+        assert any(one["kind"] == "resumed" for one in records)
+    assert _measured(records) == undisturbed[study]
+    _wait_for_end_of(home)
+
+
+def _kill(process: subprocess.Popen[str], killed: str, dice: random.Random) -> list[str]:
+    """Kills processes of one driver's own family with SIGKILL; returns what they were."""
+    victims: list[int] = []
+    while killed != "driver" and not victims and process.poll() is None:
+        trials = [one for one in _family(process.pid) if "ContinualTrainable" in _title(one)]
+        victims = dice.sample(trials, min(1, len(trials)))
+    if killed != "trial":
+        victims.append(process.pid)
+    found = [f"{one} {_title(one)[:40]}" for one in victims]
+    for one in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    return found
+
+
+def _family(driver: int) -> list[int]:
+    """All processes that descend from a driver."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+    family = [driver]
+    for one in family:
+        family += [child for child, parent in parents.items() if parent == one]
+    return family[1:]
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def _wait_for(ledger: Path, records: int, process: subprocess.Popen[str]) -> None:
+    """Waits until the ledger holds so many records."""
+    end = time.monotonic() + TIMEOUT
+    while process.poll() is None and _count(ledger) < records:
+        assert time.monotonic() < end, "the study stands still"
+        time.sleep(0.05)
+
+
+def _count(ledger: Path) -> int:
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
+def _finish(process: subprocess.Popen[str], killed: bool = False) -> str:
+    """Waits for the end of a study and returns what it printed."""
+    out, _ = process.communicate(timeout=TIMEOUT)
+    if not killed:
+        assert process.returncode == 0, out
+    return out
+
+
+def _check_each_once(records: list[Record], study: dict[str, Any]) -> None:
+    """Exactly the planned trials, each launched, ended and each of its tasks recorded once."""
+    launched = [one for one in records if one["kind"] == "trial"]
+    cells = len(study["grid"]["method.name"]) * len(study["grid"]["data.tasks"])
+    roles = Counter(one["role"] for one in launched)
+    assert roles == {"search": cells * study["trials"], "confirm": cells * len(study["seeds"])}
+    names = [one["trial"] for one in launched]
+    assert len(set(names)) == len(names)
+    ends = [one for one in records if one["kind"] == "end" and one["status"] != "interrupted"]
+    assert sorted(one["trial"] for one in ends) == sorted(names)
+    assert {one["status"] for one in ends} <= {"completed", "pruned"}
+    tasks = Counter((one["trial"], one["task"]) for one in records if one["kind"] == "task")
+    assert set(tasks.values()) == {1}
+    status = {one["trial"]: one["status"] for one in ends}
+    for one in launched:
+        seen = [task for trial, task in tasks if trial == one["trial"]]
+        assert seen == list(range(1, len(seen) + 1))
+        assert (len(seen) == one["tasks"]) == (status[one["trial"]] == "completed")
+    assert [one["status"] for one in records if one["kind"] == "finished"][-1] == "completed"
+
+
+def _measured(records: list[Record]) -> dict[tuple[str, int], Record]:
+    """All that does not depend on the machine's mood, by trial and task."""
+    return {
+        (one["trial"], one["task"]): {
+            "row": one["accuracy_row"],
+            **{
+                key: value
+                for key, value in one["metrics"].items()
+                if not key.startswith(("time/", "memory/"))
+            },
+        }
+        for one in records
+        if one["kind"] == "task"
+    }
+
+
+def _wait_for_end_of(home: Home) -> None:
+    """Waits until no process of any study here is left: Ray's end with their driver."""
+    own, end = f"HOME={home.path}\0".encode(), time.monotonic() + 60
+    while True:
+        left = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if own in (folder / "environ").read_bytes():
+                    left.append(_title(int(folder.name)))
+        if not left:
+            return
+        assert time.monotonic() < end, left
+        time.sleep(0.2)
