@@ -6,27 +6,23 @@ Heavy modules are imported where they are needed, so that mistakes are answered 
 import argparse
 import functools
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from study.detached import FILES
+from study.option_rules import check_options
 from study.planning import Plan, make_plan
+from study.shell_words import INSTEAD
 from study.spec import StudySpec
 from study.terminal import say
 
 DEFAULT = "quickstart"
 RESULTS = "results"
-OF_A_FILE = ("a study file", "--set")
-# What each of these reads beside itself.
-READS = {
-    "list": (),
-    "schema": (),
-    "compare": (),
-    "validate": OF_A_FILE,
-    "prepare": OF_A_FILE,
-    "plan": (*OF_A_FILE, "--probe", "--past"),
-    "once": (*OF_A_FILE, "--output"),
-}
+# Where the cluster files put the project, below the home folder.
+PROJECT_FOLDER = "lrcs"
+STORAGE_VARIABLE = "LRCS_STORAGE"
 
 
 def prepared(options: argparse.Namespace) -> Callable[[], int]:
@@ -36,7 +32,7 @@ def prepared(options: argparse.Namespace) -> Callable[[], int]:
         ValueError: for a mistake in the command or the study file, with the message for the
             person; what is returned raises only MistakeError for a mistake.
     """
-    _check(options)
+    check_options(options)
     if options.list:
         return _said(_studies())
     if options.schema:
@@ -45,6 +41,10 @@ def prepared(options: argparse.Namespace) -> Callable[[], int]:
         return _said(json.dumps(study_schema(), indent=2, ensure_ascii=False))
     if options.compare:
         return _compare(*options.compare)
+    if options.attach is not None:
+        from study.detached import attach, find_console
+
+        return functools.partial(attach, find_console(options.attach, _roots(options)))
     if options.resume is not None:
         return _resume(options)
     plan = _plan(options)
@@ -57,38 +57,11 @@ def prepared(options: argparse.Namespace) -> Callable[[], int]:
     return _run(plan, options)
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Refuses options that mean nothing together."""
-    if options.price is not None and not options.plan:
-        raise ValueError("--price must be given with --plan.")
-    if options.price is not None and not 0 <= options.price < float("inf"):
-        raise ValueError(f"--price must be a number of at least 0, but got {options.price:g}.")
-    given = {
-        "a study file": options.file,
-        "--output": options.output,
-        "--probe": options.probe,
-        "--past": options.past,
-        "--set": options.set,
-    }
-    here = [what for what, value in given.items() if value]
-    if options.resume is not None:
-        _refuse_beside(
-            "--resume",
-            [one for one in here if one != "--set"],
-            ": a study goes on with what is in its own folder, changed by --set alone",
-        )
-    for mode, reads in READS.items():
-        if getattr(options, mode):
-            _refuse_beside(f"--{mode}", [one for one in here if one not in reads])
-
-
-def _refuse_beside(mode: str, others: Sequence[str], why: str = "") -> None:
-    if others:
-        raise ValueError(f"{mode} must be given without {others[0]}{why}.")
-
-
 def _run(plan: Plan, options: argparse.Namespace) -> Callable[[], int]:
     """Runs a study, or one configuration, or says what it would cost."""
+    if options.detach:
+        output = _output_folder(options.output, plan.spec)
+        return _detached(output, [*options.arguments, "--output", str(output)])
     from study.preparation import data_hashes, pinned
 
     hashes = data_hashes(plan) if options.probe or not options.plan else {}
@@ -115,15 +88,31 @@ def _resume(options: argparse.Namespace) -> Callable[[], int]:
     """Goes on with a study, extended by --set."""
     from study.restore import find_study
 
-    roots = [Path(RESULTS)]
-    shipped = _shipped().get(options.resume)
-    if shipped is not None and (storage := StudySpec.load(shipped).storage) is not None:
-        roots.append(Path(storage))
-    roots += [Path(one.partition("=")[2]) for one in options.set if one.startswith("storage=/")]
-    output = find_study(options.resume, roots)
+    output = find_study(options.resume, _roots(options))
+    if options.detach:
+        return _detached(output, options.arguments)
     from study.conduct import resume
 
     return functools.partial(resume, output, options.set)
+
+
+def _roots(options: argparse.Namespace) -> list[Path]:
+    """The folders in which --resume and --attach look for a study."""
+    roots = [*shared_folder(), Path(RESULTS)]
+    shipped = _shipped().get(options.resume or options.attach)
+    if shipped is not None and (storage := StudySpec.load(shipped).storage) is not None:
+        roots.append(Path(storage))
+    return roots + [
+        Path(one.partition("=")[2]) for one in options.set if one.startswith("storage=/")
+    ]
+
+
+def _detached(output: Path, arguments: Sequence[str]) -> Callable[[], int]:
+    """Runs the same command in a process of its own."""
+    from study.detached import detach
+
+    code = detach(output, [one for one in arguments if one != "--detach"])
+    return lambda: code
 
 
 def _compare(first: Path, second: Path) -> Callable[[], int]:
@@ -153,12 +142,17 @@ def _plan(options: argparse.Namespace) -> Plan:
     path = shipped.get(wanted, Path(wanted))
     try:
         there = path.exists()
+        # On a cluster's head, where `ray submit` works in the home folder.
+        mounted = Path.home() / PROJECT_FOLDER / path
+        if not there and not path.is_absolute() and mounted.is_file():
+            path, there = mounted, True
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if not there:
+        hint = f" Was it a part of a value? {INSTEAD}" if options.alone else ""
         raise ValueError(
             f"{path}: there is no such file; give the path of a study file or one of "
-            f"{sorted(shipped)}."
+            f"{sorted(shipped)}.{hint}"
         )
     # Whatever is not searched has its default.
     defaults = ["search=none"] if options.once else []
@@ -189,14 +183,30 @@ def _output_folder(wanted: Path | None, spec: StudySpec) -> Path:
         ValueError: if it holds something already or cannot be made.
     """
     name = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    output = wanted or Path(spec.storage or RESULTS) / name
+    (default,) = shared_folder() or (Path(RESULTS),)
+    output = wanted or Path(spec.storage or default) / name
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()):
+        # What --detach has put there is of the study that is starting.
+        if {one.name for one in output.iterdir()} - FILES:
             raise ValueError(f"--output must be a new or an empty folder, but {output} is not.")
     except OSError as error:
         raise ValueError(f"--output: {output} cannot be used: {error.strerror}.") from error
     return output
+
+
+def shared_folder() -> tuple[Path, ...]:
+    """The folder of studies that LRCS_STORAGE gives, which all nodes of a cluster share, if set.
+
+    Raises:
+        ValueError: if it is no absolute path.
+    """
+    named = os.environ.get(STORAGE_VARIABLE)
+    if not named:
+        return ()
+    if not Path(named).is_absolute():
+        raise ValueError(f"${STORAGE_VARIABLE} must be an absolute path, but got {named!r}.")
+    return (Path(named) / "studies",)
 
 
 def _said(text: str) -> Callable[[], int]:

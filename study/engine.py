@@ -11,12 +11,14 @@ from pathlib import Path
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
+from study.checked_trainable import checked
 from study.checkpoints import Checkpoints, session_folder
 from study.device_share import gpu_share
 from study.ledger import Record
 from study.planning import Plan, PlannedTrial
+from study.preflight import check_nodes
 from study.pruning import CellScheduler
-from study.ray_session import check_resources, ray_session, slots
+from study.ray_session import check_resources, ray_session, slots, wait_for_room
 from study.recorder import Recorder, StoppedError, end_record
 from study.restore import Past
 from study.searcher import StudySearcher
@@ -56,15 +58,18 @@ def run_study(
         True when the study ran to its end, False when it was stopped.
 
     Raises:
-        MistakeError: if the cluster cannot run one trial.
+        MistakeError: if the cluster cannot run one trial, or a node of it is not ready.
         StorageError: if the study's folder takes nothing more; says what to do.
         SystemExit: if the process was asked to end while Ray was starting.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with ray_session(output / "ray.log"):
+    with ray_session(output / "ray.log") as on_cluster:
+        if on_cluster:
+            wait_for_room(plan.spec.resources.cpu, plan.spec.resources.gpu, stopped)
+            trainable = checked(trainable, check_nodes(plan, output, stopped))
         gpu = gpu_share(plan)
         check_resources(plan.spec.resources.cpu, gpu)
-        session = _Session(plan, output, record, gpu, past)
+        session = _Session(plan, output, record, gpu, past, on_cluster)
         return session.run(trainable, stopped)
 
 
@@ -78,11 +83,13 @@ class _Session:
         record: Callable[[Record], None],
         gpu: float,
         past: Past | None,
+        on_cluster: bool,
     ) -> None:
         self._plan = plan
         self._output = output
         self._sink = record
         self._gpu = gpu
+        self._on_cluster = on_cluster
         self._past = past or Past([], plan, output)
         self._spending = Spending(plan.spec.budget)
         for one in self._past.records:
@@ -98,7 +105,7 @@ class _Session:
             self._checkpoints.sweep()
             scheduler = CellScheduler(self._plan.spec, self._planned)
             self._end_what_had_ended(scheduler)
-            count = functools.partial(_slots, self._plan, self._gpu)
+            count = functools.partial(_slots, self._plan, self._gpu, self._on_cluster)
             # Tune would start one trial after the other for a searcher it does not know.
             os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count())
             spent = lambda cell: self._spending.reached(cell, time.time())  # noqa: E731
@@ -140,6 +147,7 @@ class _Session:
             checkpoints=self._checkpoints,
             seen=self._past.seen,
             goes_on=searcher.goes_on,
+            forgive=searcher.forgive,
             restarts=searcher.restarts,
             stopped=stopped,
             broken=self._broken,
@@ -210,7 +218,10 @@ class _Session:
                 self._record(end_record(trial, "interrupted"))
 
 
-def _slots(plan: Plan, gpu: float) -> int:
+def _slots(plan: Plan, gpu: float, on_cluster: bool) -> int:
     limit = plan.spec.max_concurrent
+    if on_cluster and limit is not None:
+        # Trials that find no room are what an autoscaler adds nodes for.
+        return limit
     free = slots(plan.spec.resources.cpu, gpu)
     return free if limit is None else min(free, limit)

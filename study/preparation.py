@@ -1,9 +1,9 @@
 """The data of a study before it starts: checked, pinned by hash, prepared on demand."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from study.cluster_address import LOCAL, cluster_address
 from study.planning import Cell, Plan
 from trainables.config import DataConfig
 from trainables.data.prepare import (
@@ -18,7 +18,7 @@ from trainables.data.prepare import (
 def data_hashes(plan: Plan) -> dict[str, str]:
     """The sha256 of the split manifest of each data set of a plan, by what is read.
 
-    Where trials run on other machines (RAY_ADDRESS), this one may be without the files: sets
+    Where trials run on other machines (on a Ray cluster), this one may be without the files: sets
     that are missing here are left out.
 
     Raises:
@@ -29,7 +29,7 @@ def data_hashes(plan: Plan) -> dict[str, str]:
         try:
             hashes[_what_is_read(config)] = split_of(config).sha256
         except MissingFilesError:
-            if os.environ.get("RAY_ADDRESS", "local") == "local":
+            if cluster_address() == LOCAL:
                 raise
     return hashes
 
@@ -40,7 +40,7 @@ def pinned(plan: Plan, hashes: Mapping[str, str]) -> Plan:
     Trials on data that `hashes` leaves out take any split. No trial's id changes.
     """
     cells = (
-        replace(cell, split_sha256=hashes.get(_what_is_read(_data_of(cell)))) for cell in plan.cells
+        replace(cell, split_sha256=hashes.get(_what_is_read(data_of(cell)))) for cell in plan.cells
     )
     return replace(plan, cells=tuple(cells))
 
@@ -67,7 +67,7 @@ def data_configs(plan: Plan) -> list[DataConfig]:
     """One config for each way in which the cells read images and cut validation images."""
     found: dict[tuple[object, ...], DataConfig] = {}
     for cell in plan.cells:
-        config = _data_of(cell)
+        config = data_of(cell)
         way: tuple[object, ...] = (config.name, config.root, config.split, config.manifest)
         # Of the others everything else was checked with the study file.
         if has_files(config):
@@ -77,7 +77,7 @@ def data_configs(plan: Plan) -> list[DataConfig]:
     return list(found.values())
 
 
-def _data_of(cell: Cell) -> DataConfig:
+def data_of(cell: Cell) -> DataConfig:
     """What the trials of a cell read: the same for all, since data is never searched."""
     return cell.config("search", next(cell.corners()), cell.search_seed).data
 

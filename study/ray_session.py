@@ -11,16 +11,22 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
+from study.cluster_address import LOCAL, cluster_address
 from study.lock import only_one
 from study.rules import MistakeError
+from study.terminal import say
 
 # The object store carries nothing but settings and results here; Ray's default is 30 % of memory.
 OBJECT_STORE_BYTES = 128 * 2**20
+# A cloud needs some minutes for a GPU node, and its set-up some more.
+ROOM_SECONDS = 900.0
 SHORT, PREFIX = Path("/tmp"), "study-ray-"
 # Complains that there are no CSV and JSON files, see below.
 NEEDLESS_LOGGER = "ray.tune.analysis.experiment_analysis"
@@ -42,19 +48,23 @@ ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def ray_session(log: Path) -> Iterator[None]:
-    """Starts Ray on this machine, or joins the cluster that RAY_ADDRESS names.
+def ray_session(log: Path) -> Iterator[bool]:
+    """Joins the cluster that RAY_ADDRESS names or that runs here, else starts Ray on this machine.
 
     Does nothing where Ray runs in this process already. Ray's own messages go to the file `log`.
+    Gives whether trials may run on other machines than this.
+
+    Raises:
+        MistakeError: if the cluster that is to be joined does not answer.
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if ray.is_initialized():
-        yield
+        yield len(alive_nodes()) > 1
         return
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = cluster_address()
     with _logging_to(log), contextlib.ExitStack() as stack:
-        if address == "local":
+        if address == LOCAL:
             _clear_old_folders()
             stack.callback(shutil.rmtree, folder := _short_folder(), ignore_errors=True)
             stack.enter_context(only_one(Path(folder)))
@@ -64,7 +74,7 @@ def ray_session(log: Path) -> Iterator[None]:
             stack.callback(_shut_down)
             with _signal_handlers_kept():
                 ray.init(
-                    address="local",
+                    address=LOCAL,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.WARNING,
@@ -75,7 +85,22 @@ def ray_session(log: Path) -> Iterator[None]:
             stack.callback(_shut_down)
             with _signal_handlers_kept():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        yield
+            say(f"Ray: joined {_described(address)}")
+        yield address != LOCAL
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster as Ray describes them, without those that have left."""
+    return [one for one in ray.nodes() if one["Alive"]]
+
+
+def _described(address: str) -> str:
+    have = ray.cluster_resources()
+    nodes = len(alive_nodes())
+    return (
+        f"the cluster at {address} with {nodes} node{'s' if nodes > 1 else ''}, "
+        f"{have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs now"
+    )
 
 
 def slots(cpu: float, gpu: float) -> int:
@@ -87,6 +112,43 @@ def slots(cpu: float, gpu: float) -> int:
         if need > 0
     ]
     return max(1, min(fits))
+
+
+def wait_for_room(cpu: float, gpu: float | str, stopped: Callable[[], bool]) -> None:
+    """Asks a cluster's autoscaler for a node that can run a trial, where there is none yet.
+
+    After ROOM_SECONDS without one it returns: `check_resources` says then what is missing. `gpu`
+    may be "auto".
+
+    Raises:
+        SystemExit: once `stopped` is true.
+    """
+    need = {"CPU": cpu, "GPU": 0.0 if isinstance(gpu, str) else gpu}
+    need = {key: one for key, one in need.items() if one > 0}
+    if _room(need):
+        return
+    text = ", ".join(f"{key} {one:g}" for key, one in need.items())
+    say(
+        f"No node has room for a trial ({text}): waiting up to {ROOM_SECONDS / 60:g} minutes for "
+        f"the autoscaler, or a worker, to bring one. `ray status` on the head says why none comes."
+    )
+    end = time.monotonic() + ROOM_SECONDS
+    request_resources(bundles=[need])
+    try:
+        while not _room(need) and time.monotonic() < end:
+            if stopped():
+                raise SystemExit(1)
+            time.sleep(0.5)
+    finally:
+        request_resources(bundles=[])
+
+
+def _room(need: Mapping[str, float]) -> bool:
+    """Whether a single node has as much, busy or not."""
+    return any(
+        all(node["Resources"].get(key, 0) >= one for key, one in need.items())
+        for node in alive_nodes()
+    )
 
 
 def check_resources(cpu: float, gpu: float) -> None:

@@ -14,6 +14,8 @@ from study.ledger import Record
 from study.planning import PlannedTrial
 from study.storage import is_full
 
+LOST_NODE = "its node has died"
+
 
 class StoppedError(BaseException):
     """Leaves Tune's loop at once: it waits for trials, or goes on, after an Exception."""
@@ -28,6 +30,7 @@ class Recorder(tune.Callback):
         checkpoints: takes every checkpoint that is safe.
         seen: (trial, task) of earlier sessions, which are not recorded again.
         goes_on: whether a trial that failed, by Tune's id, is handed out again.
+        forgive: called with a trial that goes on since it has lost its node.
         restarts: how often a trial was handed out again.
         stopped: asked at every step; once it is true, the study is left.
         broken: called with the error of a trial that could not write; the study is left then.
@@ -40,6 +43,7 @@ class Recorder(tune.Callback):
         checkpoints: Checkpoints,
         seen: Collection[tuple[str, int]],
         goes_on: Callable[[str], bool],
+        forgive: Callable[[str], None],
         restarts: Callable[[str], int],
         stopped: Callable[[], bool],
         broken: Callable[[BaseException], None],
@@ -50,6 +54,7 @@ class Recorder(tune.Callback):
         self._seen = seen
         self._now_seen: set[tuple[str, int]] = set()
         self._goes_on = goes_on
+        self._forgive = forgive
         self._restarts = restarts
         self._stopped = stopped
         self._broken = broken
@@ -122,6 +127,8 @@ class Recorder(tune.Callback):
         if error is not None and is_full(error):
             self._broken(error)
         if self._goes_on(trial.trial_id):
+            if _lost_node(error):
+                self._forgive(trial.trial_id)
             return
         died = isinstance(error, RayActorError) and _raised_in_setup(error) is None
         reason = "died" if died else "error"
@@ -174,6 +181,11 @@ def _in_one_line(error: BaseException | None) -> str:
     cause = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines() or [""]
     return _raised_in_setup(cause) or f"{type(cause).__name__}: {lines[0]}"
+
+
+def _lost_node(error: BaseException | None) -> bool:
+    """Whether a trial's process went with its node; Ray says so in words alone."""
+    return isinstance(error, RayActorError) and (error.preempted or LOST_NODE in str(error))
 
 
 def _raised_in_setup(error: BaseException) -> str | None:

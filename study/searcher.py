@@ -15,6 +15,7 @@ from study.sampling import CellSearch, Winner
 from study.warm_start import first_settings
 
 METRICS = "metrics/"
+NODE_LOSSES = 10
 
 
 class StudySearcher(Searcher):
@@ -72,6 +73,8 @@ class StudySearcher(Searcher):
         self._planned: dict[str, PlannedTrial] = {}
         self._live: dict[str, dict[int, Mapping[str, float]]] = {}
         self._restarts: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
+        self._times: dict[str, int] = {}
         self._handed_back: set[str] = set()
         self._folders: dict[str, str] = {}
         self._recall(past)
@@ -88,6 +91,16 @@ class StudySearcher(Searcher):
         """Whether a trial that failed is handed out again."""
         return ray_id in self._handed_back
 
+    def forgive(self, ray_id: str) -> None:
+        """Takes the last restart of a trial off the count: its node is lost, which it cannot help.
+
+        Not after NODE_LOSSES times: it may be what takes the nodes down, say with their memory.
+        """
+        name = self._planned[ray_id].id
+        self._lost[name] = self._lost.get(name, 0) + 1
+        if self._lost[name] <= NODE_LOSSES:
+            self._restarts[name] -= 1
+
     def restarts(self, ray_id: str) -> int:
         """How often a trial was handed out again, in this session."""
         return self._restarts.get(self._planned[ray_id].id, 0)
@@ -95,7 +108,7 @@ class StudySearcher(Searcher):
     @property
     def live(self) -> list[PlannedTrial]:
         """Trials that were handed out and have not ended, also those that wait for a restart."""
-        waiting = [one.planned for one in self._unfinished if one.planned.id in self._restarts]
+        waiting = [one.planned for one in self._unfinished if one.planned.id in self._times]
         return [*(self._planned[ray_id] for ray_id in self._live), *waiting]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -193,7 +206,8 @@ class StudySearcher(Searcher):
     ) -> None:
         self._planned[trial_id] = trial
         self._live[trial_id] = curve
-        again = self.restarts(trial_id)
+        again = self._times.get(trial.id, 0)
+        self._times[trial.id] = again + 1
         self._folders[trial_id] = f"{trial.id}-{again}" if again else trial.id
 
     def _go_on(self, trial_id: str, one: PastTrial) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
+from urllib.request import urlopen
 
 import yaml
 
@@ -30,6 +32,9 @@ PAIRS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 VALUE_LENGTH = 5000
 VIEW = "study"
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+SERVERS = ("http://", "https://")
+ANSWER_SECONDS = 5
 UNEXPECTED = (ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError)
 # Read by mlflow when it is imported; what a user has set stays.
 ENVIRONMENT = {
@@ -111,8 +116,11 @@ def replay(records: Iterable[Record], tracker: Tracker) -> None:
 
 
 def default_uri(output: Path) -> str:
-    """Returns the tracking URI of the database inside an output folder."""
-    return f"sqlite:///{output.resolve() / 'mlflow.db'}"
+    """Returns the tracking URI that MLFLOW_TRACKING_URI names, else that of `output`'s database.
+
+    A cluster's head runs a server, to which the process that drives a study is the only writer.
+    """
+    return os.environ.get(URI_VARIABLE) or f"sqlite:///{output.resolve() / 'mlflow.db'}"
 
 
 def browse_command(output: Path) -> str:
@@ -120,6 +128,15 @@ def browse_command(output: Path) -> str:
 
     The link names the runs: MLflow's own first page is about something else, and empty.
     """
+    uri = default_uri(output)
+    view = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+    if uri.startswith(SERVERS):
+        runs = f"{uri.rstrip('/')}/#/experiments/{_experiment_at(uri, output)}/runs?{view}"
+        place = urlsplit(uri)
+        if place.hostname in ("127.0.0.1", "localhost"):
+            port = place.port or 80
+            return f"ray attach -p {port} CLUSTER.yaml (from elsewhere; here it runs)\n{runs}"
+        return f"runs at {uri}\n{runs}"
     installed = shutil.which("mlflow")
     beside = Path(sys.executable).with_name("mlflow")
     own = installed is not None and Path(installed) == beside
@@ -127,10 +144,8 @@ def browse_command(output: Path) -> str:
     return (
         # Without job execution and with one worker it starts in 5 seconds instead of 15.
         "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false "
-        f"{program} ui --workers 1 --port 5000 "
-        f"--backend-store-uri {shlex.quote(default_uri(output))}\n"
-        f"http://127.0.0.1:5000/#/experiments/{_experiment_in(output)}/runs"
-        f"?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        f"{program} ui --workers 1 --port 5000 --backend-store-uri {shlex.quote(uri)}\n"
+        f"http://127.0.0.1:5000/#/experiments/{_experiment_in(output)}/runs?{view}"
     )
 
 
@@ -154,7 +169,7 @@ class _MLflowStore:
         self._mlflow: Any = mlflow
         self._client: Any = None
         self._uri = uri
-        server = uri.startswith(("http://", "https://"))
+        server = uri.startswith(SERVERS)
         self._artifacts = None if server else artifacts.resolve().as_uri()
         self._experiment = ""
         self._study_id = ""
@@ -266,6 +281,22 @@ def _text(values: Mapping[str, Any]) -> dict[str, str]:
 def _stamp(record: Record) -> int:
     """The time of a record in milliseconds."""
     return int(record["time"] * 1000)
+
+
+def _experiment_at(uri: str, output: Path) -> str:
+    """Returns the id that a server gives to the experiment of a study ("0" if it cannot say).
+
+    Asked without MLflow, as below.
+    """
+    try:
+        with (output / "ledger.jsonl").open(encoding="utf-8") as ledger:
+            name = json.loads(ledger.readline())["name"]
+        query = urlencode({"experiment_name": name})
+        where = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}"
+        with urlopen(where, timeout=ANSWER_SECONDS) as answer:
+            return str(json.load(answer)["experiment"]["experiment_id"])
+    except (OSError, ValueError, LookupError):
+        return "0"
 
 
 def _experiment_in(output: Path) -> str:

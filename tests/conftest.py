@@ -6,6 +6,10 @@ import pytest
 
 # Tiny networks only lose time to threads, and two test runs at once would fight for the cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A cluster that runs on this machine is not the tests' to join.
+os.environ["RAY_ADDRESS"] = "local"
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("LRCS_STORAGE", None)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import yaml
 
 from study import run
 from study.ledger import Record, read_ledger
+from tests.study.each_once import check_each_once
 from tests.study.small_study import FIXED
 
 SCRIPT = Path(run.__file__)
@@ -69,7 +69,7 @@ class Home:
         """Starts study/run.py."""
         own = {"HOME": str(self.path), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
         environment = {**os.environ, **own}
-        environment.pop("RAY_ADDRESS", None)
+        environment["RAY_ADDRESS"] = "local"
         return subprocess.Popen(
             [sys.executable, str(SCRIPT), *arguments],
             stdout=subprocess.PIPE,
@@ -128,7 +128,7 @@ def test_a_study_that_is_killed_ends_as_planned(
         out = _finish(home.command("--resume", str(output)))
     assert "Traceback" not in out, out
     records = read_ledger(ledger)
-    _check_each_once(records, STUDIES[study])
+    check_each_once(records, STUDIES[study])
     if killed != "trial":
         assert any(one["kind"] == "resumed" for one in records)
     assert _measured(records) == undisturbed[study]
@@ -188,27 +188,6 @@ def _finish(process: subprocess.Popen[str], killed: bool = False) -> str:
     if not killed:
         assert process.returncode == 0, out
     return out
-
-
-def _check_each_once(records: list[Record], study: dict[str, Any]) -> None:
-    """Exactly the planned trials, each launched, ended and each of its tasks recorded once."""
-    launched = [one for one in records if one["kind"] == "trial"]
-    cells = len(study["grid"]["method.name"]) * len(study["grid"]["data.tasks"])
-    roles = Counter(one["role"] for one in launched)
-    assert roles == {"search": cells * study["trials"], "confirm": cells * len(study["seeds"])}
-    names = [one["trial"] for one in launched]
-    assert len(set(names)) == len(names)
-    ends = [one for one in records if one["kind"] == "end" and one["status"] != "interrupted"]
-    assert sorted(one["trial"] for one in ends) == sorted(names)
-    assert {one["status"] for one in ends} <= {"completed", "pruned"}
-    tasks = Counter((one["trial"], one["task"]) for one in records if one["kind"] == "task")
-    assert set(tasks.values()) == {1}
-    status = {one["trial"]: one["status"] for one in ends}
-    for one in launched:
-        seen = [task for trial, task in tasks if trial == one["trial"]]
-        assert seen == list(range(1, len(seen) + 1))
-        assert (len(seen) == one["tasks"]) == (status[one["trial"]] == "completed")
-    assert [one["status"] for one in records if one["kind"] == "finished"][-1] == "completed"
 
 
 def _measured(records: list[Record]) -> dict[tuple[str, int], Record]:

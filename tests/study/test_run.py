@@ -227,6 +227,26 @@ def test_a_study_ends_with_table_report_and_commands(
     assert kinds[-1] == "finished"
 
 
+def test_a_cluster_storage_takes_the_studies(
+    study_file: Path,
+    played: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    played("well")
+    monkeypatch.setenv("LRCS_STORAGE", "here")
+    assert run.main([str(study_file)]) == 2
+    assert capsys.readouterr().err == (
+        "error: $LRCS_STORAGE must be an absolute path, but got 'here'.\n"
+    )
+    monkeypatch.setenv("LRCS_STORAGE", str(study_file.parent))
+    assert run.main([str(study_file)]) == 0
+    (output,) = (study_file.parent / "studies").iterdir()
+    assert (output / "ledger.jsonl").exists()
+    # Where --resume finds it by its name.
+    assert run.main(["--resume", "small"]) == 0
+
+
 def test_a_cell_without_a_result_is_exit_code_1(
     study_file: Path, played: Outcome, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,7 +319,7 @@ def test_termination_while_ray_is_starting_is_an_interruption(
 
     monkeypatch.setattr(conduct, "Tracker", _NoTracker)
     monkeypatch.setattr("ray.init", init)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     before = signal.getsignal(signal.SIGTERM)
     output = study_file.parent / "out"

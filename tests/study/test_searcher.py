@@ -7,7 +7,7 @@ from ray.tune.search import Searcher
 
 from study.ledger import Record
 from study.restore import Past
-from study.searcher import StudySearcher
+from study.searcher import NODE_LOSSES, StudySearcher
 from tests.study.small_study import small_plan
 
 
@@ -197,3 +197,17 @@ def test_the_last_trial_can_be_handed_out_again() -> None:
     assert isinstance(drive.start(), dict)
     drive.end(str(drive.count), 0.5)
     assert drive.start() == Searcher.FINISHED
+
+
+def test_a_lost_node_is_forgiven_but_not_for_ever() -> None:
+    drive = Drive(grid={"method.name": ["inflora"], "data.tasks": [2]}, search="none", retries=1)
+    drive.start()
+    for _ in range(NODE_LOSSES + 1):
+        ray_id = str(drive.count)
+        drive.searcher.on_trial_complete(ray_id, None, error=True)
+        assert drive.searcher.goes_on(ray_id)
+        drive.searcher.forgive(ray_id)
+        assert isinstance(drive.start(), dict)
+    last = str(drive.count)
+    drive.searcher.on_trial_complete(last, None, error=True)
+    assert not drive.searcher.goes_on(last)

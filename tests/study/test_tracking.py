@@ -1,11 +1,19 @@
 import json
+import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -41,6 +49,85 @@ def test_browse_command_quotes_and_links_to_the_newest_experiment(tmp_path: Path
 def test_browse_command_without_a_database(tmp_path: Path) -> None:
     assert "/#/experiments/0/runs" in browse_command(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A server that knows one experiment, as MLflow's would answer; its URI."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = parse_qs(urlsplit(self.path).query) == {"experiment_name": ["quick"]}
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(b'{"experiment": {"experiment_id": "12"}}')
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{found.server_port}"
+        found.shutdown()
+
+
+def test_a_server_is_written_to_and_browsed(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    (tmp_path / "ledger.jsonl").write_text('{"kind": "study", "name": "quick"}\n')
+    assert default_uri(tmp_path) == server
+    command, link = browse_command(tmp_path).splitlines()
+    port = server.rpartition(":")[2]
+    assert command == f"ray attach -p {port} CLUSTER.yaml (from elsewhere; here it runs)"
+    assert link.startswith(f"{server}/#/experiments/12/runs?")
+
+
+def test_a_server_that_is_away_is_named_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ledger.jsonl").write_text('{"kind": "study", "name": "quick"}\n')
+    monkeypatch.setattr(tracking, "urlopen", _refused)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example/")
+    command, link = browse_command(tmp_path).splitlines()
+    assert command == "runs at https://mlflow.example/"
+    assert link.startswith("https://mlflow.example/#/experiments/0/runs?")
+
+
+def _refused(*arguments: Any, **options: Any) -> None:
+    raise URLError("away")
+
+
+@pytest.mark.slow
+def test_artifacts_go_through_the_server(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    kept = ["--artifacts-destination", str(tmp_path / "kept")]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen([*command, *store, *kept], cwd=tmp_path, env=environment)
+    try:
+        for _ in range(300):
+            with suppress(OSError):
+                urlopen(f"{uri}/health", timeout=1).close()
+                break
+            time.sleep(0.2)
+        tracker = Tracker(uri, tmp_path / "not-used")
+        replay(study_records(), tracker)
+        assert tracker.close(120), tracker.failure
+        import mlflow
+
+        runs = runs_of(mlflow.MlflowClient(uri, uri))
+        places = {run.info.artifact_uri.partition(":")[0] for run in runs.values()}
+        assert places == {"mlflow-artifacts"}
+        assert list((tmp_path / "kept").rglob("accuracy_matrix.png"))
+        assert not (tmp_path / "not-used").exists()
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_record_that_cannot_be_drawn_does_not_keep_later_ones_out(

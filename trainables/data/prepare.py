@@ -13,6 +13,7 @@ from trainables.data.manifest import Manifest
 __all__ = [
     "MissingFilesError",
     "Prepared",
+    "cache_folder",
     "checked_index",
     "has_files",
     "manifest_of",
@@ -114,6 +115,14 @@ def prepare(config: DataConfig) -> Prepared:
         path,
         manifest.sha256,
     )
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps decoded images."""
+    # Only here, as above.
+    from trainables.data.cache import cache_root
+
+    return cache_root()
 
 
 def remove_unused_caches() -> list[str]:

@@ -1,0 +1,283 @@
+"""What a node must have before a trial runs on it, checked on the node itself.
+
+The driver sends `Expected` to every node before the first trial; a node that joins later is sent
+the same with its first trial. A problem comes with the command that mends it.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables.config import DataConfig
+from trainables.data.prepare import MissingFilesError, cache_folder, prepare
+
+PROJECT = "low-rank-continual-study"
+PACKAGES = ("torch", "timm", "ray", "numpy")
+# Folders of source whose files decide what a trial does.
+SOURCES = ("study", "trainables", "search_spaces")
+CHECKS = ("storage", "project", "packages", "disk", "data", "gpu")
+# Names of checks, with commas, that the person who drives a study leaves out.
+SKIP_VARIABLE = "LRCS_SKIP_CHECKS"
+# A file of one node may show on another only after this long (NFS keeps lists of files).
+STORAGE_SECONDS = 15.0
+GIB = 2**30
+LEAST_CACHE_BYTES = 2 * GIB
+LEAST_STORAGE_BYTES = GIB
+NODES = ".nodes"
+SYNC = "ray up --no-restart CLUSTER.yaml (brings the project's files to the nodes)"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the driver has, and what every node must therefore have.
+
+    Args:
+        storage: folder of the study.
+        token: of this session of the study: the text of the file "driver" in `folder`.
+        project: see `project_version`.
+        packages: version by package, without the part after "+" that tells CPU from CUDA.
+        data: how the trials read images, with data.split_sha256 where the driver knows it.
+        storage_bytes: least free bytes in the storage.
+        gpus: GPUs that torch must see.
+        trials: whether trials run on the node; without, only what they share is checked.
+        skip: names of CHECKS that are left out.
+    """
+
+    storage: Path
+    token: str
+    project: str
+    packages: Mapping[str, str]
+    data: tuple[DataConfig, ...]
+    storage_bytes: float
+    gpus: float = 0
+    trials: bool = True
+    skip: frozenset[str] = frozenset()
+
+    @property
+    def folder(self) -> Path:
+        """Where the driver and the nodes leave a file each."""
+        return self.storage / NODES / self.token
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a node, and the command that mends it."""
+
+    check: str
+    text: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What a node says of itself; `splits` holds the hash of each of the expected data."""
+
+    host: str
+    problems: tuple[Problem, ...]
+    splits: Mapping[DataConfig, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{one.check}: {one.text} Mend it: {one.mend}" for one in self.problems]
+        return f"node {self.host}: " + (" ".join(lines) or "ready")
+
+
+def check(expected: Expected, node: str = "") -> NodeReport:
+    """Checks the node that this process runs on, and prepares its data.
+
+    `node` names the file that the node leaves in the storage for the driver to read.
+    """
+    splits: dict[DataConfig, str] = {}
+    checks = {
+        "storage": lambda: _storage(expected, node),
+        "project": lambda: _project(expected.project),
+        "packages": lambda: _packages(expected.packages),
+        "disk": lambda: _disk(expected),
+        "data": lambda: _data(expected.data, splits) if expected.trials else iter(()),
+        "gpu": lambda: _gpu(expected.gpus),
+    }
+    found: list[Problem] = []
+    for name, run in checks.items():
+        # Data is not decoded where that is in vain or the disk is full.
+        if name not in expected.skip and not (name == "data" and found):
+            found += run()
+    return NodeReport(platform.node(), tuple(found), splits)
+
+
+def project_version() -> str:
+    """The version of the installed project, with a hash over the source that is in use."""
+    found = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for folder in SOURCES:
+        for path in sorted((root / folder).rglob("*.py")):
+            found.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            found.update(path.read_bytes())
+    try:
+        version = importlib.metadata.version(PROJECT)
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return f"{version}, source {found.hexdigest()[:12]}"
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that must agree, of those installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = _public(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _storage(expected: Expected, node: str) -> Iterator[Problem]:
+    """Reads what the driver wrote, and writes what it reads."""
+    folder = expected.folder
+    mend = (
+        "mount the shared storage at the same path on every node, and name it on all of them: "
+        f"export LRCS_STORAGE=PATH (now {os.environ.get('LRCS_STORAGE', 'not set')!r} here)"
+    )
+    try:
+        text = wait_for(folder / "driver")
+        if text != expected.token:
+            text = f"has {text!r}" if text else "is not there"
+            yield Problem(
+                "storage",
+                f"{expected.storage} is another folder here than on the machine that drives the "
+                f"study: what was written there {text}.",
+                mend,
+            )
+            return
+        if node:
+            (folder / node).write_text(expected.token, encoding="utf-8")
+    except OSError as error:
+        text = error.strerror or str(error)
+        yield Problem(
+            "storage",
+            f"{expected.storage} cannot be read and written here: {text}.",
+            f"give the user {_user()} access to it: sudo chown -R {_user()} {expected.storage}",
+        )
+
+
+def wait_for(path: Path, seconds: float | None = None) -> str:
+    """The text of a file that another node wrote a moment ago; "" where it does not come."""
+    end = time.monotonic() + (STORAGE_SECONDS if seconds is None else seconds)
+    while True:
+        try:
+            if text := path.read_text(encoding="utf-8"):
+                return text
+        except FileNotFoundError:
+            pass
+        if time.monotonic() > end:
+            return ""
+        time.sleep(0.2)
+
+
+def _project(expected: str) -> Iterator[Problem]:
+    here = project_version()
+    if here != expected:
+        where = Path(__file__).resolve().parents[1]
+        yield Problem(
+            "project",
+            f"the project must be the driver's ({expected}), but {where} is {here}.",
+            SYNC,
+        )
+
+
+def _packages(expected: Mapping[str, str]) -> Iterator[Problem]:
+    here = package_versions()
+    wrong = {key: one for key, one in expected.items() if here.get(key) != one}
+    if wrong:
+        pairs = ", ".join(f"{key} {here.get(key, 'missing')}" for key in wrong)
+        wanted = " ".join(f"{key}=={one}" for key, one in wrong.items())
+        yield Problem(
+            "packages",
+            f"packages must be the driver's ({wanted}), but here are {pairs}.",
+            f"{sys.executable} -m pip install {wanted}",
+        )
+
+
+def _disk(expected: Expected) -> Iterator[Problem]:
+    least = {expected.storage: expected.storage_bytes}
+    if expected.trials and expected.data:
+        least[cache_folder()] = max(LEAST_CACHE_BYTES, least.get(cache_folder(), 0))
+    for folder, need in least.items():
+        there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+        try:
+            free = shutil.disk_usage(there).free
+        except OSError as error:
+            reason = error.strerror or str(error)
+            yield Problem("disk", f"{folder} cannot be read: {reason}.", f"ls -ld {there}")
+            continue
+        if free < need:
+            other = "LRCS_STORAGE" if folder == expected.storage else "LRCS_CACHE_ROOT"
+            yield Problem(
+                "disk",
+                f"{folder} must have {need / GIB:.1f} GiB free, but has {free / GIB:.1f}.",
+                f"make room there (du -xh {there} | sort -h | tail), or name another disk in "
+                f"{other}",
+            )
+
+
+def _data(configs: tuple[DataConfig, ...], splits: dict[DataConfig, str]) -> Iterator[Problem]:
+    """Prepares every data set; `splits` takes the hashes."""
+    again = f"{sys.executable} -m study.run STUDY.yaml --prepare (on that node)"
+    for config in configs:
+        try:
+            found = splits[config] = prepare(config).sha256
+        except MissingFilesError as error:
+            mend = (
+                "copy them there, or export LRCS_DATA_ROOT=FOLDER before `ray start` on that node"
+            )
+            yield Problem("data", str(error), mend)
+        except (ValueError, OSError) as error:
+            yield Problem("data", f"{config.name} cannot be prepared: {error}", again)
+        else:
+            if config.split_sha256 not in (None, found):
+                yield Problem(
+                    "data",
+                    f"{config.name} must have the split {config.split_sha256}, but here it has "
+                    f"{found}: its images or data.manifest differ from the driver's.",
+                    "copy the driver's files to that node, and check: " + again,
+                )
+
+
+def _gpu(expected: float) -> Iterator[Problem]:
+    if expected <= 0:
+        return
+    # Of a process of its own: this one was given no GPU, and would keep what CUDA takes.
+    code = "import torch; print(torch.__version__, torch.cuda.device_count())"
+    hidden = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+    environment = {key: one for key, one in os.environ.items() if key not in hidden}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    version, _, count = done.stdout.strip().rpartition(" ")
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        yield Problem(
+            "gpu", f"torch cannot be imported: {lines[-1]}.", f"{sys.executable} -c {code!r}"
+        )
+    elif int(count) < expected:
+        yield Problem(
+            "gpu",
+            f"torch must see {expected:g} GPU{'s' if expected > 1 else ''}, but torch {version} "
+            f"sees {count}.",
+            "nvidia-smi (the driver), then a CUDA build of torch: "
+            f"{sys.executable} -m pip install --force-reinstall torch=={_public(version)}",
+        )
+
+
+def _public(version: str) -> str:
+    return version.partition("+")[0]
+
+
+def _user() -> str:
+    return os.environ.get("USER") or str(os.getuid())

@@ -1,0 +1,58 @@
+"""Which options of study/run.py mean something together."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+OF_A_FILE = ("a study file", "--set")
+# What each of these reads beside itself.
+READS = {
+    "list": (),
+    "schema": (),
+    "compare": (),
+    "attach": ("--output",),
+    "validate": OF_A_FILE,
+    "prepare": OF_A_FILE,
+    "plan": (*OF_A_FILE, "--probe", "--past"),
+    "once": (*OF_A_FILE, "--output"),
+}
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuses options that mean nothing together.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if options.price is not None and not options.plan:
+        raise ValueError("--price must be given with --plan.")
+    if options.price is not None and not 0 <= options.price < float("inf"):
+        raise ValueError(f"--price must be a number of at least 0, but got {options.price:g}.")
+    given = {
+        "a study file": options.file,
+        "--output": options.output,
+        "--probe": options.probe,
+        "--past": options.past,
+        "--set": options.set,
+        "--detach": options.detach,
+    }
+    here = [what for what, value in given.items() if value]
+    if options.resume is not None:
+        _refuse_beside(
+            "--resume",
+            [one for one in here if one not in ("--set", "--detach")],
+            ": a study goes on with what is in its own folder, changed by --set alone",
+        )
+    for mode, reads in READS.items():
+        if getattr(options, mode) not in (None, False):
+            _refuse_beside(f"--{mode}", [one for one in here if one not in reads])
+    if options.detach and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ValueError(
+            "--detach must not be given in a Ray job, which goes on by itself: "
+            "`ray job submit --no-wait` leaves, `ray job logs --follow` comes back."
+        )
+
+
+def _refuse_beside(mode: str, others: Sequence[str], why: str = "") -> None:
+    if others:
+        raise ValueError(f"{mode} must be given without {others[0]}{why}.")

@@ -1,0 +1,137 @@
+"""Which Ray is joined: found at once, never waited for."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import ray_session
+from study.cluster_address import cluster_address
+from study.rules import MistakeError
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """The address of a port at which something listens."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def address_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where `ray start` leaves an address; nothing is in RAY_ADDRESS."""
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray" / "ray_current_cluster"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
+    """Lets Ray's own check end with a code, or not at all."""
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if code is None:
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return subprocess.CompletedProcess(command, code, "", "first\nno GCS here\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_without_a_cluster_a_study_has_its_own_ray(address_file: Path) -> None:
+    assert cluster_address() == "local"
+
+
+def test_a_cluster_of_this_machine_is_joined(
+    address_file: Path, listener: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address_file.write_text(listener)
+    answer(monkeypatch, 0)
+    assert cluster_address() == listener
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert cluster_address() == listener
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert cluster_address() == "local"
+
+
+def test_a_cluster_that_has_ended_is_passed_over(address_file: Path) -> None:
+    address_file.write_text("127.0.0.1:9")
+    assert cluster_address() == "local"
+
+
+@pytest.mark.parametrize(("code", "why"), [(1, "no GCS here"), (None, "no answer in 60 seconds")])
+def test_a_cluster_that_hangs_is_a_mistake(
+    address_file: Path,
+    listener: str,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int | None,
+    why: str,
+) -> None:
+    address_file.write_text(listener)
+    answer(monkeypatch, code)
+    with pytest.raises(MistakeError) as error:
+        cluster_address()
+    assert str(error.value) == (
+        f"a Ray cluster should run at {listener} (from {address_file}), but it does not answer as "
+        f"one ({why}). Start it again (`ray up CLUSTER.yaml`), or run without it: "
+        f"RAY_ADDRESS=local."
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:9", "RAY_ADDRESS is '127.0.0.1:9', but no Ray cluster answers there."),
+        ("nonsense", "RAY_ADDRESS is 'nonsense', but no Ray cluster answers there."),
+        ("auto", "RAY_ADDRESS is auto, but no Ray cluster runs on this machine."),
+        ("http://127.0.0.1:8265", "but got 'http://127.0.0.1:8265', which is the dashboard's"),
+    ],
+)
+def test_an_address_that_nobody_answers_at_is_a_mistake(
+    address_file: Path, monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(MistakeError) as error:
+        cluster_address()
+    assert message in str(error.value)
+
+
+def node(**resources: float) -> dict[str, Any]:
+    return {"Alive": True, "Resources": resources}
+
+
+def test_the_autoscaler_is_asked_for_a_node_with_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [node(CPU=0.0)]
+    asked: list[Any] = []
+
+    def request(bundles: list[dict[str, float]]) -> None:
+        asked.append(bundles)
+        nodes.append(node(CPU=4.0, GPU=1.0))
+
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_session, "request_resources", request)
+    ray_session.wait_for_room(1, 0.5, bool)
+    # Afterwards nothing keeps a node that idles.
+    assert asked == [[{"CPU": 1, "GPU": 0.5}], []]
+    assert "No node has room for a trial (CPU 1, GPU 0.5): waiting up to 15" in (
+        capsys.readouterr().out
+    )
+    asked.clear()
+    ray_session.wait_for_room(1, "auto", bool)
+    assert asked == []
+
+
+def test_waiting_for_a_node_ends_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session.ray, "nodes", list)
+    monkeypatch.setattr(ray_session, "request_resources", lambda bundles: None)
+    with pytest.raises(SystemExit):
+        ray_session.wait_for_room(1, 0, lambda: True)
+    # Without one in time the study says what is missing.
+    monkeypatch.setattr(ray_session, "ROOM_SECONDS", 0.0)
+    ray_session.wait_for_room(1, 0, bool)
