@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from study.folders import newest
 from study.lock import WITHOUT_LOCKS
 from study.terminal import say
 
@@ -81,22 +82,14 @@ def find_console(wanted: str, roots: Sequence[Path]) -> Path:
     Raises:
         ValueError: if there is none.
     """
-    if (Path(wanted) / CONSOLE).is_file():
-        return Path(wanted)
-    found = [
-        path.parent
-        for root in roots
-        if wanted and Path(wanted).name == wanted
-        for path in root.glob(f"*/{CONSOLE}")
-        if path.parent.name.startswith(wanted)
-    ]
-    if not found:
+    found = newest(wanted, roots, CONSOLE)
+    if found is None:
         places = " or ".join(str(root.resolve()) for root in roots)
         raise ValueError(
             f"--attach must name the folder of a study that was started with --detach, or the "
             f"start of the name of such a folder in {places}, but got {wanted!r}."
         )
-    return max(found, key=lambda one: (one / CONSOLE).stat().st_mtime)
+    return found
 
 
 def attach(output: Path, write: Callable[[str], object] = sys.stdout.write) -> int:

@@ -5,10 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from study.actual_cost import compute_seconds
 from study.planning import PlannedTrial
 from study.sampling import CellSearch
 
-PARTS = ("design", "train", "absorb", "evaluate")
 # While other cells wait, a cell has at most this share of its search trials running: a sampler
 # learns nothing from trials that all started together.
 SHARE = 1 / 4
@@ -26,7 +26,7 @@ class Lengths:
 
     def note(self, trial: PlannedTrial, result: Mapping[str, Any]) -> None:
         """Takes a result: `task`, and the seconds of its parts where they are known."""
-        seconds = sum(result.get(f"time/{part}_seconds", 0.0) for part in PARTS)
+        seconds = compute_seconds(result)
         if not seconds > 0:
             return
         task = result["task"]

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 
 from study.checkpoints import broken
+from study.folders import newest
 from study.ledger import Record
 from study.planning import Cell, Plan, PlannedTrial
 
@@ -197,19 +198,11 @@ def find_study(wanted: str, roots: Sequence[Path]) -> Path:
     path = Path(wanted)
     if path.name == NAME and path.is_file():
         return path.parent
-    if (path / NAME).is_file():
-        return path
-    found = [
-        one.parent
-        for root in roots
-        if wanted and path.name == wanted
-        for one in root.glob(f"*/{NAME}")
-        if one.parent.name.startswith(wanted)
-    ]
-    if not found:
+    found = newest(wanted, roots, NAME)
+    if found is None:
         places = " or ".join(str(root.resolve()) for root in roots)
         raise ValueError(
             f"--resume must name the folder of a study, its {NAME} or the start of the name of a "
             f"folder in {places}, but got {wanted!r}."
         )
-    return max(found, key=lambda one: (one / NAME).stat().st_mtime)
+    return found

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from study.actual_cost import compute_seconds
+
 
 @dataclass(frozen=True)
 class Session:
@@ -75,11 +77,7 @@ class TaskRecord:
     @property
     def compute_seconds(self) -> float:
         """Seconds in designing, training, absorbing and evaluating."""
-        return sum(
-            value
-            for name, value in self.metrics.items()
-            if name.startswith("time/") and name.endswith("_seconds")
-        )
+        return compute_seconds(self.metrics)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from study import ledger
+from study.actual_cost import compute_seconds
 from study.analysis.entities import (
     CellRecord,
     EstimateRecord,
@@ -19,6 +20,7 @@ from study.analysis.entities import (
     TrialRecord,
     WinnerRecord,
 )
+from study.session_walls import SessionWalls
 
 VERSION = 1
 T = TypeVar("T")
@@ -65,10 +67,7 @@ class _Book:
     estimate: EstimateRecord | None = None
     status: str = "running"
     sessions: list[Session] = field(default_factory=list)
-    walls: list[float] = field(default_factory=list)
-    # When the session that goes on began, and its last record so far.
-    begun: float | None = None
-    latest: float = 0.0
+    walls: SessionWalls = field(default_factory=SessionWalls)
 
     def add(self, record: ledger.Record) -> None:
         kind = record["kind"]
@@ -91,11 +90,9 @@ class _Book:
         elif kind == "finished":
             completed = record["status"] == "completed"
             self.status = "complete" if completed else "interrupted"
-            self.walls.append(record["wall_seconds"] or 0.0)
-            self.begun = None
         elif kind in ("continued", "task", "end"):
             self._add_to_trial(record)
-        self.latest = record["time"]
+        self.walls.take(record)
 
     def _open(self, record: ledger.Record) -> None:
         """Begins the first or a later session."""
@@ -110,10 +107,6 @@ class _Book:
             raise ValueError(f"a ledger must begin with its study, but {self.source} does not.")
         else:
             self.study = dataclasses.replace(self.study, **_common(StudyRecord, record))
-        if self.begun is not None:
-            # Killed: without a record of its own end, the last one it wrote stands for that.
-            self.walls.append(self.latest - self.begun)
-        self.begun = record["time"]
         self.status = "running"
         self.sessions.append(_pick(Session, record))
         # A trial that goes on did nothing between the sessions.
@@ -187,7 +180,7 @@ class _Book:
             winners=self.winners,
             failed_cells=self.failed_cells,
             status=self.status,
-            wall_seconds=sum(self.walls) if self.walls else None,
+            wall_seconds=self.walls.total or None,
             fronts=self.fronts,
             estimate=self.estimate,
             sessions=tuple(self.sessions),
@@ -198,8 +191,7 @@ def _compute(record: ledger.Record) -> float:
     """Seconds of the first task a trial reports when it goes on: its start is not recorded."""
     if record["kind"] != "task":
         return 0.0
-    metrics = {key: one for key, one in record["metrics"].items() if one is not None}
-    return TaskRecord(record["task"], metrics, ()).compute_seconds
+    return compute_seconds(record["metrics"])
 
 
 def _cell(record: ledger.Record, params: Mapping[str, Any]) -> CellRecord:

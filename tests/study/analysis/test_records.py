@@ -95,7 +95,8 @@ def test_a_resumed_study_runs_again_and_sums_its_wall_time() -> None:
     records = small()
     stopped = {**records[-1], "status": "interrupted"}
     assert from_records([*records[:-1], stopped]).status == "interrupted"
-    resumed = [*records[:-1], stopped, records[0]]
+    again = {**records[0], "time": records[0]["time"] + 1000}
+    resumed = [*records[:-1], stopped, again]
     assert from_records(resumed).status == "running"
     study = from_records([*resumed, records[-1]])
     assert (study.status, study.wall_seconds) == ("complete", 246.0)
