@@ -57,12 +57,9 @@ def rows() -> list[Row]:
         _run([*command, "--output", str(output)], environment)
         lines = (output / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-    launched = [one["time"] for one in records if one["kind"] == "trial"]
     ends = [one["time"] for one in records if one["kind"] == "end"]
-    wall = max(ends) - min(launched)
-    first = next(one for one in records if one["kind"] == "task")
-    training = sum(first["metrics"].get(f"time/{part}_seconds", 0.0) for part in PARTS)
-    started = first["time"] - start - training
+    first = min(map(_begun, (one for one in records if one["kind"] == "task")))
+    wall, started = max(ends) - first, first - start
     load = os.getloadavg()[0]
     note = (
         f"{wall:.1f} s against {bare:.1f} s for {len(ends)} trials on {cores} cores, "
@@ -100,6 +97,12 @@ def _study(trials: int, cores: int) -> dict[str, Any]:
     }
 
 
+def _begun(task: Mapping[str, Any]) -> float:
+    """When the training of a task began, by its record."""
+    took = sum(task["metrics"].get(f"time/{part}_seconds", 0.0) for part in PARTS)
+    return float(task["time"] - took)
+
+
 def _file(folder: Path, plain: Mapping[str, Any]) -> list[str]:
     path = folder / "overhead.yaml"
     path.write_text(json.dumps(plain), encoding="utf-8")  # JSON is YAML
@@ -115,7 +118,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
 def _bare(
     folder: Path, plain: Mapping[str, Any], cores: int, environment: Mapping[str, str]
 ) -> float:
-    """Seconds that a process for each core takes for its share of the trials."""
+    """Seconds from the first training step to the end, a process for each core."""
     path = _file(folder, plain)[0]
     command = [sys.executable, "-m", "tests.benchmarks.bench_overhead", path, str(cores)]
     loops = [
@@ -130,24 +133,28 @@ def _bare(
     ]
     try:
         _answers(loops)
-        start = time.perf_counter()
         for loop in loops:
             assert loop.stdin is not None
             loop.stdin.write("\n")
             loop.stdin.flush()
+        begun = min(map(float, _answers(loops)))
         _answers(loops)
-        return time.perf_counter() - start
+        return time.time() - begun
     finally:
         for loop in loops:
             loop.kill()
             loop.wait()
 
 
-def _answers(loops: Sequence["subprocess.Popen[str]"]) -> None:
+def _answers(loops: Sequence["subprocess.Popen[str]"]) -> list[str]:
+    """The next line of each loop."""
+    lines = []
     for loop in loops:
         assert loop.stdout is not None
-        if not loop.stdout.readline():
+        lines.append(loop.stdout.readline())
+        if not lines[-1]:
             raise RuntimeError("a bare loop must answer, but it ended: see its message above.")
+    return lines
 
 
 def _trials(path: Path) -> list[PlannedTrial]:
@@ -157,7 +164,10 @@ def _trials(path: Path) -> list[PlannedTrial]:
 
 
 def _loop(path: Path, cores: int, core: int, folder: Path) -> None:
-    """Trains every `cores`-th trial, once a line comes in; says a line before and after."""
+    """Trains every `cores`-th trial, once a line comes in.
+
+    Says a line when it is ready, the time at its first training step, and a line at the end.
+    """
     import torch
 
     from trainables.config import TrialConfig
@@ -165,16 +175,21 @@ def _loop(path: Path, cores: int, core: int, folder: Path) -> None:
 
     torch.set_num_threads(1)
     mine = list(itertools.islice(_trials(path), core, None, cores))
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    _say("ready")
     sys.stdin.readline()
     for trial in mine:
         trainer = SequentialTrainer(TrialConfig.from_params(trial.params))
+        if trial is mine[0]:
+            _say(f"{time.time():.3f}")
         while not trainer.done:
             task = trainer.train_task().task
             trainer.save(folder / f"{trial.id}-{task}")
             shutil.rmtree(folder / f"{trial.id}-{task - 1}", ignore_errors=True)
-    sys.stdout.write("done\n")
+    _say("done")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
