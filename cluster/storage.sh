@@ -30,10 +30,14 @@ serve() {
   command -v exportfs > /dev/null || packages nfs-kernel-server
   local ids="anonuid=$(id -u),anongid=$(id -g)"
   local how="rw,sync,no_subtree_check,all_squash,$ids"
-  # Private networks only; the cluster file keeps everything but ssh closed towards the internet.
+  # Private networks only; a cloud's cluster file keeps everything but ssh closed towards the internet. On machines of
+  # your own whoever is in such a network can read and write the folder.
   printf '%s 10.0.0.0/8(%s) 172.16.0.0/12(%s) 192.168.0.0/16(%s)\n' "$LRCS_STORAGE" "$how" "$how" "$how" \
     | sudo tee /etc/exports.d/lrcs.exports > /dev/null
   sudo exportfs -ra
+}
+refuse() {
+  echo "LRCS_SHARE must be empty, head, HOST:/PATH, s3://… or gs://…, but got $share" >&2; exit 1
 }
 copy_to_bucket() {
   local copy
@@ -55,8 +59,9 @@ case "$share:$role" in
     if [ "$share" != head ]; then copy_to_bucket; fi ;;
   head:worker | s3://*:worker | gs://*:worker)
     mount_nfs "${RAY_HEAD_IP:?"is not set: only the start commands of a worker know it"}:$LRCS_STORAGE" ;;
+  *://*) refuse ;;
   *:/*:*) mount_nfs "$share" ;;
-  *) echo "LRCS_SHARE must be empty, head, HOST:/PATH, s3://… or gs://…, but got $share" >&2; exit 1 ;;
+  *) refuse ;;
 esac
 mkdir -p "$LRCS_STORAGE/studies"
 if [ ! -w "$LRCS_STORAGE/studies" ]; then echo "$LRCS_STORAGE/studies cannot be written by $(id -un)" >&2; exit 1; fi

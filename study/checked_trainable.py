@@ -30,6 +30,7 @@ def checked(trainable: type[tune.Trainable], expected: Expected) -> type[tune.Tr
 
     class Checked(trainable):
         def setup(self, config: dict[str, Any]) -> None:
+            """Checks the node first; else as the trainable's."""
             wait_until_ready(expected)
             super().setup(config)
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from study.rules import MistakeError
 
 LOCAL = "local"
+# `ray up` leaves it in the home folder of a head.
+HEAD_FILE = "ray_bootstrap_config.yaml"
 CONNECT_SECONDS = 3.0
 # Ray's own check of a cluster imports Ray first.
 ANSWER_SECONDS = 60.0
@@ -48,8 +50,22 @@ def cluster_address() -> str:
         _check_answers(found, str(path))
         return found
     if named == "auto":
-        raise MistakeError("RAY_ADDRESS is auto, but no Ray cluster runs on this machine.")
+        raise MistakeError(
+            "RAY_ADDRESS is auto (which `ray submit` means on a head), but no Ray cluster runs on "
+            "this machine. Start it again (`ray up CLUSTER.yaml`), or run without it: "
+            "RAY_ADDRESS=local."
+        )
     return LOCAL
+
+
+def expect_cluster() -> None:
+    """On a cluster's head, lets what `ray submit` brought join that cluster or nothing.
+
+    A head whose Ray has ended would else train on its own, beside a cluster that comes back.
+    """
+    if (Path.home() / HEAD_FILE).is_file():
+        # One that is set to nothing says nothing.
+        os.environ["RAY_ADDRESS"] = os.environ.get("RAY_ADDRESS") or "auto"
 
 
 def _address_file() -> Path:

@@ -66,8 +66,8 @@ def detach(output: Path, arguments: Sequence[str]) -> int:
         say(
             f"The study goes on by itself: process {process.pid} on {platform.node()}, console in "
             f"{(output / CONSOLE).resolve()}\n"
-            f"Follow it: run.py --attach {output.name}\n"
-            f"End it:    kill {process.pid}"
+            f"Follow it: {_again(f'--attach {output.name}')}\n"
+            f"End it:    {_on_head(f'kill {process.pid}')}"
         )
         return 0
     say((output / CONSOLE).read_text(encoding="utf-8", errors="replace").rstrip(), error=code != 0)
@@ -109,8 +109,25 @@ def attach(output: Path, write: Callable[[str], object] = sys.stdout.write) -> i
                     return _ended(output)
                 time.sleep(PAUSE_SECONDS)
     except KeyboardInterrupt:
-        say(f"\nThe study goes on. Show it again: run.py --attach {output.name}")
+        say(f"\nThe study goes on. Show it again: {_again(f'--attach {output.name}')}")
         return 128 + signal.SIGINT
+
+
+def _again(arguments: str) -> str:
+    """The command line that a person types for another run with `arguments`."""
+    if _came_alone():
+        return f"ray submit CLUSTER.yaml study/run.py {arguments}"
+    return f"run.py {arguments}"
+
+
+def _on_head(command: str) -> str:
+    return f"ray exec CLUSTER.yaml '{command}'" if _came_alone() else command
+
+
+def _came_alone() -> bool:
+    """Whether `ray submit` has brought run.py: the project is elsewhere."""
+    script = Path(sys.argv[0])
+    return script.name == "run.py" and not script.with_name("commands.py").exists()
 
 
 def _ended(output: Path) -> int:
@@ -118,8 +135,8 @@ def _ended(output: Path) -> int:
         return int((output / EXIT_CODE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         say(
-            f"error: the study was killed, and has left no exit code. Go on with: run.py --resume "
-            f"{output.name}",
+            f"error: the study was killed, and has left no exit code. Go on with: "
+            f"{_again(f'--resume {output.name}')}",
             error=True,
         )
         return 1

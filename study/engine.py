@@ -24,6 +24,7 @@ from study.restore import Past
 from study.searcher import StudySearcher
 from study.spending import Spending
 from study.storage import StorageError, is_full, storage_error
+from study.trial_errors import error_of, is_nodes
 
 # What Tune can raise where its own files cannot be written.
 OF_TUNE = (OSError, RuntimeError, tune.TuneError)
@@ -103,7 +104,7 @@ class _Session:
         complete = False
         try:
             self._checkpoints.sweep()
-            scheduler = CellScheduler(self._plan.spec, self._planned)
+            scheduler = CellScheduler(self._plan.spec, self._planned, self._blame)
             self._end_what_had_ended(scheduler)
             count = functools.partial(_slots, self._plan, self._gpu, self._on_cluster)
             # Tune would start one trial after the other for a searcher it does not know.
@@ -128,6 +129,11 @@ class _Session:
             self._checkpoints.sweep()
         return complete
 
+    def _blame(self, trial: tune.experiment.Trial) -> None:
+        """Tells the searcher whose failure it is that it hears of next."""
+        if self._searcher is not None and is_nodes(error_of(trial)):
+            self._searcher.blame_node(trial.trial_id)
+
     def __getstate__(self) -> dict[str, object]:
         # Tuner pickles whatever it is given, for a restore that the ledger serves better.
         return {}
@@ -147,7 +153,6 @@ class _Session:
             checkpoints=self._checkpoints,
             seen=self._past.seen,
             goes_on=searcher.goes_on,
-            forgive=searcher.forgive,
             restarts=searcher.restarts,
             stopped=stopped,
             broken=self._broken,

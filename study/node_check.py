@@ -4,8 +4,6 @@ The driver sends `Expected` to every node before the first trial; a node that jo
 the same with its first trial. A problem comes with the command that mends it.
 """
 
-import hashlib
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -16,13 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from study.versions import package_versions, project_version, public
 from trainables.config import DataConfig
 from trainables.data.prepare import MissingFilesError, cache_folder, prepare
 
-PROJECT = "low-rank-continual-study"
-PACKAGES = ("torch", "timm", "ray", "numpy")
-# Folders of source whose files decide what a trial does.
-SOURCES = ("study", "trainables", "search_spaces")
 CHECKS = ("storage", "project", "packages", "disk", "data", "gpu")
 # Names of checks, with commas, that the person who drives a study leaves out.
 SKIP_VARIABLE = "LRCS_SKIP_CHECKS"
@@ -32,7 +27,11 @@ GIB = 2**30
 LEAST_CACHE_BYTES = 2 * GIB
 LEAST_STORAGE_BYTES = GIB
 NODES = ".nodes"
-SYNC = "ray up --no-restart CLUSTER.yaml (brings the project's files to the nodes)"
+# With --no-restart the files come to the head and to workers that start later.
+SYNC = (
+    "ray up CLUSTER.yaml (brings the project's files to all nodes, and restarts Ray there, which "
+    "ends running studies)"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Expected:
     Args:
         storage: folder of the study.
         token: of this session of the study: the text of the file "driver" in `folder`.
-        project: see `project_version`.
+        project: see study/versions.py.
         packages: version by package, without the part after "+" that tells CPU from CUDA.
         data: how the trials read images, with data.split_sha256 where the driver knows it.
         storage_bytes: least free bytes in the storage.
@@ -111,32 +110,6 @@ def check(expected: Expected, node: str = "") -> NodeReport:
     return NodeReport(platform.node(), tuple(found), splits)
 
 
-def project_version() -> str:
-    """The version of the installed project, with a hash over the source that is in use."""
-    found = hashlib.sha256()
-    root = Path(__file__).resolve().parents[1]
-    for folder in SOURCES:
-        for path in sorted((root / folder).rglob("*.py")):
-            found.update(f"{path.relative_to(root).as_posix()}\0".encode())
-            found.update(path.read_bytes())
-    try:
-        version = importlib.metadata.version(PROJECT)
-    except importlib.metadata.PackageNotFoundError:
-        version = "not installed"
-    return f"{version}, source {found.hexdigest()[:12]}"
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that must agree, of those installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = _public(importlib.metadata.version(package))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def _storage(expected: Expected, node: str) -> Iterator[Problem]:
     """Reads what the driver wrote, and writes what it reads."""
     folder = expected.folder
@@ -158,11 +131,11 @@ def _storage(expected: Expected, node: str) -> Iterator[Problem]:
         if node:
             (folder / node).write_text(expected.token, encoding="utf-8")
     except OSError as error:
-        text = error.strerror or str(error)
+        text, user = error.strerror or str(error), os.environ.get("USER") or str(os.getuid())
         yield Problem(
             "storage",
             f"{expected.storage} cannot be read and written here: {text}.",
-            f"give the user {_user()} access to it: sudo chown -R {_user()} {expected.storage}",
+            f"give the user {user} access to it: sudo chown -R {user} {expected.storage}",
         )
 
 
@@ -271,13 +244,5 @@ def _gpu(expected: float) -> Iterator[Problem]:
             f"torch must see {expected:g} GPU{'s' if expected > 1 else ''}, but torch {version} "
             f"sees {count}.",
             "nvidia-smi (the driver), then a CUDA build of torch: "
-            f"{sys.executable} -m pip install --force-reinstall torch=={_public(version)}",
+            f"{sys.executable} -m pip install --force-reinstall torch=={public(version)}",
         )
-
-
-def _public(version: str) -> str:
-    return version.partition("+")[0]
-
-
-def _user() -> str:
-    return os.environ.get("USER") or str(os.getuid())

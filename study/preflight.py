@@ -24,6 +24,7 @@ from study.preparation import data_configs
 from study.ray_session import alive_nodes
 from study.rules import MistakeError, refuse_unknown
 from study.terminal import say
+from study.versions import package_versions, project_version
 
 # Decoding images may take long.
 SAY_SECONDS = 30.0
@@ -81,8 +82,8 @@ def _expected(plan: Plan, output: Path) -> Expected:
     return Expected(
         storage=output.resolve(),
         token=secrets.token_hex(8),
-        project=node_check.project_version(),
-        packages=node_check.package_versions(),
+        project=project_version(),
+        packages=package_versions(),
         data=tuple(data_configs(plan)),
         storage_bytes=max(node_check.LEAST_STORAGE_BYTES, trials * CHECKPOINT_BYTES),
         skip=skip,

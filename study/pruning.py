@@ -81,14 +81,25 @@ class Rungs:
 class CellScheduler(FIFOScheduler):
     """Runs trials in the order they were proposed and prunes search trials within each cell.
 
-    A search trial ends at the last task that the protocol lets it see.
+    A search trial ends at the last task that the protocol lets it see. `failed` is called with
+    a trial that has failed before the searcher is told, who is not told of the error.
     """
 
-    def __init__(self, spec: StudySpec, planned: Callable[[str], PlannedTrial]) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        planned: Callable[[str], PlannedTrial],
+        failed: Callable[[Trial], None] = lambda trial: None,
+    ) -> None:
         super().__init__()
         self._spec = spec
         self._planned = planned
+        self._failed = failed
         self._cells: dict[str, Rungs] = {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Hands on that a trial has failed."""
+        self._failed(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP for a search trial that ends here, else CONTINUE.

@@ -7,9 +7,7 @@ import math
 import os
 import secrets
 import shutil
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +18,7 @@ from ray.autoscaler.sdk import request_resources
 
 from study.cluster_address import LOCAL, cluster_address
 from study.lock import only_one
+from study.ray_start import logging_to, one_message, signal_handlers_kept
 from study.rules import MistakeError
 from study.terminal import say
 
@@ -28,8 +27,6 @@ OBJECT_STORE_BYTES = 128 * 2**20
 # A cloud needs some minutes for a GPU node, and its set-up some more.
 ROOM_SECONDS = 900.0
 SHORT, PREFIX = Path("/tmp"), "study-ray-"
-# Complains that there are no CSV and JSON files, see below.
-NEEDLESS_LOGGER = "ray.tune.analysis.experiment_analysis"
 # Ray reads all of these from the environment, and what a user has set stays.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -55,7 +52,7 @@ def ray_session(log: Path) -> Iterator[bool]:
     Gives whether trials may run on other machines than this.
 
     Raises:
-        MistakeError: if the cluster that is to be joined does not answer.
+        MistakeError: if the cluster that is to be joined does not answer, or Ray fails to start.
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -63,7 +60,7 @@ def ray_session(log: Path) -> Iterator[bool]:
         yield len(alive_nodes()) > 1
         return
     address = cluster_address()
-    with _logging_to(log), contextlib.ExitStack() as stack:
+    with logging_to(log), contextlib.ExitStack() as stack:
         if address == LOCAL:
             _clear_old_folders()
             stack.callback(shutil.rmtree, folder := _short_folder(), ignore_errors=True)
@@ -72,7 +69,7 @@ def ray_session(log: Path) -> Iterator[bool]:
             # Of this driver alone: once it is killed, nothing of it is left after so many seconds.
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
             stack.callback(_shut_down)
-            with _signal_handlers_kept():
+            with signal_handlers_kept(), one_message("start on this machine", log):
                 ray.init(
                     address=LOCAL,
                     include_dashboard=False,
@@ -83,7 +80,7 @@ def ray_session(log: Path) -> Iterator[bool]:
                 )
         else:
             stack.callback(_shut_down)
-            with _signal_handlers_kept():
+            with signal_handlers_kept(), one_message(f"join the cluster at {address}", log):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
             say(f"Ray: joined {_described(address)}")
         yield address != LOCAL
@@ -202,40 +199,3 @@ def _own_token() -> None:
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-@contextlib.contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Puts the handlers back that ray.init replaces (its own for SIGTERM aborts the process).
-
-    A SIGTERM that Ray's handler took, which ends in SystemExit, is handed on to the one put back.
-    """
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    main = threading.current_thread() is threading.main_thread()
-    try:
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                if main and handler is not None:
-                    signal.signal(one, handler)
-    except SystemExit:
-        if main and callable(before[signal.SIGTERM]):
-            signal.raise_signal(signal.SIGTERM)
-        raise
-
-
-@contextlib.contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Sends the messages of Ray's loggers to a file and nowhere else."""
-    logging.getLogger(NEEDLESS_LOGGER).setLevel(logging.ERROR)
-    logger = logging.getLogger("ray")
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    before = (logger.handlers, logger.propagate)
-    logger.handlers, logger.propagate = [handler], False
-    try:
-        yield
-    finally:
-        logger.handlers, logger.propagate = before
-        handler.close()

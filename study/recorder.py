@@ -4,8 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle, tune
-from ray.exceptions import RayActorError
+from ray import tune
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
@@ -13,8 +12,7 @@ from study.checkpoints import Checkpoints, delete
 from study.ledger import Record
 from study.planning import PlannedTrial
 from study.storage import is_full
-
-LOST_NODE = "its node has died"
+from study.trial_errors import error_of, has_died, in_one_line
 
 
 class StoppedError(BaseException):
@@ -30,7 +28,6 @@ class Recorder(tune.Callback):
         checkpoints: takes every checkpoint that is safe.
         seen: (trial, task) of earlier sessions, which are not recorded again.
         goes_on: whether a trial that failed, by Tune's id, is handed out again.
-        forgive: called with a trial that goes on since it has lost its node.
         restarts: how often a trial was handed out again.
         stopped: asked at every step; once it is true, the study is left.
         broken: called with the error of a trial that could not write; the study is left then.
@@ -43,7 +40,6 @@ class Recorder(tune.Callback):
         checkpoints: Checkpoints,
         seen: Collection[tuple[str, int]],
         goes_on: Callable[[str], bool],
-        forgive: Callable[[str], None],
         restarts: Callable[[str], int],
         stopped: Callable[[], bool],
         broken: Callable[[BaseException], None],
@@ -54,7 +50,6 @@ class Recorder(tune.Callback):
         self._seen = seen
         self._now_seen: set[tuple[str, int]] = set()
         self._goes_on = goes_on
-        self._forgive = forgive
         self._restarts = restarts
         self._stopped = stopped
         self._broken = broken
@@ -123,16 +118,13 @@ class Recorder(tune.Callback):
 
         One that could not write ends the study.
         """
-        error = _error(trial)
+        error = error_of(trial)
         if error is not None and is_full(error):
             self._broken(error)
         if self._goes_on(trial.trial_id):
-            if _lost_node(error):
-                self._forgive(trial.trial_id)
             return
-        died = isinstance(error, RayActorError) and _raised_in_setup(error) is None
-        reason = "died" if died else "error"
-        self._end(trial, "failed", _in_one_line(error), reason)
+        reason = "died" if has_died(error) else "error"
+        self._end(trial, "failed", in_one_line(error), reason)
 
     def _end(self, trial: Trial, status: str, error: str | None, reason: str | None) -> None:
         planned = self._planned(trial.trial_id)
@@ -165,33 +157,3 @@ def end_record(
         "reason": reason,
         "retries": restarts,
     }
-
-
-def _error(trial: Trial) -> BaseException | None:
-    """The last error of a trial; its traceback is in error.txt of Tune's folder."""
-    if trial.pickled_error_file is None:
-        return None
-    error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    return error
-
-
-def _in_one_line(error: BaseException | None) -> str:
-    if error is None:
-        return "unknown: see ray.log"
-    cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or [""]
-    return _raised_in_setup(cause) or f"{type(cause).__name__}: {lines[0]}"
-
-
-def _lost_node(error: BaseException | None) -> bool:
-    """Whether a trial's process went with its node; Ray says so in words alone."""
-    return isinstance(error, RayActorError) and (error.preempted or LOST_NODE in str(error))
-
-
-def _raised_in_setup(error: BaseException) -> str | None:
-    """What a trial raised while it was set up: Ray puts its traceback into the error's text."""
-    _, frame, rest = str(error).strip().rpartition('\n  File "')
-    if not isinstance(error, RayActorError) or not frame:
-        return None
-    raised = [line for line in rest.splitlines()[1:] if line[:1].strip()]
-    return raised[0] if raised else None

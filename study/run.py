@@ -137,12 +137,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(options: argparse.Namespace, unknown: Sequence[str]) -> int:
     from study import commands
+    from study.cluster_address import expect_cluster
     from study.rules import MistakeError
     from study.shell_words import refuse_unknown_words, refuse_words
+    from study.submitted_line import submitted_text, was_left_alone
 
     try:
         if options.alone:
-            refuse_words(options.arguments)
+            refuse_words(options.arguments, submitted_text(), was_left_alone())
+            expect_cluster()
         refuse_unknown_words(unknown, options.alone)
         work = commands.prepared(options)
     except ValueError as error:

@@ -10,12 +10,12 @@ from study.findings import findings
 from study.ledger import Record
 from study.ordering import Order
 from study.planning import Cell, Plan, PlannedTrial
+from study.restarts import Restarts
 from study.restore import RESUME_FROM, Past, PastTrial
 from study.sampling import CellSearch, Winner
 from study.warm_start import first_settings
 
 METRICS = "metrics/"
-NODE_LOSSES = 10
 
 
 class StudySearcher(Searcher):
@@ -25,8 +25,8 @@ class StudySearcher(Searcher):
     and its confirmation; see `Order`. A cell is confirmed once its search is over, and with it
     the cells that take its settings over.
 
-    A trial whose process dies or raises is handed out again, `retries` times in a session, from
-    its newest checkpoint. Tune's own restarts would not do: where a process dies with two calls
+    A trial whose process dies or raises is handed out again, as often as `Restarts` says, from its
+    newest checkpoint. Tune's own restarts would not do: where a process dies with two calls
     under way, it takes the second for a failure of the restart and gives the trial up.
 
     Args:
@@ -72,8 +72,7 @@ class StudySearcher(Searcher):
         self._noted: set[tuple[str, str]] = set()
         self._planned: dict[str, PlannedTrial] = {}
         self._live: dict[str, dict[int, Mapping[str, float]]] = {}
-        self._restarts: dict[str, int] = {}
-        self._lost: dict[str, int] = {}
+        self._restarts = Restarts(plan.spec.retries)
         self._times: dict[str, int] = {}
         self._handed_back: set[str] = set()
         self._folders: dict[str, str] = {}
@@ -91,19 +90,13 @@ class StudySearcher(Searcher):
         """Whether a trial that failed is handed out again."""
         return ray_id in self._handed_back
 
-    def forgive(self, ray_id: str) -> None:
-        """Takes the last restart of a trial off the count: its node is lost, which it cannot help.
-
-        Not after NODE_LOSSES times: it may be what takes the nodes down, say with their memory.
-        """
-        name = self._planned[ray_id].id
-        self._lost[name] = self._lost.get(name, 0) + 1
-        if self._lost[name] <= NODE_LOSSES:
-            self._restarts[name] -= 1
+    def blame_node(self, ray_id: str) -> None:
+        """Says that a failure which is told next was that of the trial's node."""
+        self._restarts.blame_node(self._planned[ray_id])
 
     def restarts(self, ray_id: str) -> int:
         """How often a trial was handed out again, in this session."""
-        return self._restarts.get(self._planned[ray_id].id, 0)
+        return self._restarts.count(self._planned[ray_id])
 
     @property
     def live(self) -> list[PlannedTrial]:
@@ -158,8 +151,7 @@ class StudySearcher(Searcher):
         if trial_id not in self._live:
             return
         trial = self._planned[trial_id]
-        if error and self._restarts.get(trial.id, 0) < self._spec.retries:
-            self._restarts[trial.id] = self._restarts.get(trial.id, 0) + 1
+        if error and self._restarts.goes_on(trial):
             self._handed_back.add(trial_id)
             self._unfinished.append(self._past.trials[trial.id])
             del self._live[trial_id]

@@ -9,6 +9,7 @@ RAY_AUTH_MODE is that of the file.
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -66,8 +67,16 @@ class Cluster:
         self.hosts = hosts
         # When `ray up` was called.
         self.began = 0.0
+        # What it took.
+        self.up_seconds = 0.0
+        # A copy: a test may change the source that `ray up` brings.
+        self.source = hosts.shared / "project"
         self._file = hosts.shared / "onprem.yaml"
         self._file.write_text(yaml.safe_dump(_filled_in(hosts.shared)), encoding="utf-8")
+        for one in yaml.safe_load(self._file.read_text(encoding="utf-8"))["file_mounts"].values():
+            copy = shutil.copytree if (PROJECT / one).is_dir() else shutil.copy
+            self.source.mkdir(exist_ok=True)
+            copy(PROJECT / one, self.source / one)
         lines = "\n".join(f"export {key}={value}" for key, value in SETTINGS.items())
         for host in (HEAD, *WORKERS):
             self.at(host, f"{sys.executable} {linked_environment.__file__} {PROJECT}")
@@ -76,19 +85,30 @@ class Cluster:
     def up(self) -> None:
         """Runs `ray up` and returns when it does: workers join later."""
         self.began = time.time()
-        self.at(CLIENT, _from_client("ray up --yes", self._file), UP_SECONDS)
+        self.at(CLIENT, self.line("ray up --yes", self._file), UP_SECONDS)
+        self.up_seconds = time.time() - self.began
 
     def down(self) -> None:
         """Ends the cluster as cluster/onprem.yaml says."""
         stop = "'bash ~/lrcs/cluster/stop.sh'"
-        self.at(CLIENT, _from_client("ray exec", self._file, stop), DOWN_SECONDS)
-        self.at(CLIENT, _from_client("ray down --yes", self._file), DOWN_SECONDS)
+        self.at(CLIENT, self.line("ray exec", self._file, stop), DOWN_SECONDS)
+        self.at(CLIENT, self.line("ray down --yes", self._file), DOWN_SECONDS)
 
     def submit(self, study: dict[str, Any]) -> "Submitted":
         """Starts a study with `ray submit`."""
         file = self.hosts.shared / f"{study['name']}.yaml"
         file.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-        return Submitted(self, file)
+        return Submitted(self, study["name"], str(file))
+
+    def resume(self, study: dict[str, Any]) -> "Submitted":
+        """Goes on with a study that was submitted before."""
+        return Submitted(self, study["name"], f"--resume {study['name']}")
+
+    def line(self, command: str, file: Path, arguments: str = "") -> str:
+        """A line for the client, which types it in the project's folder, in its environment."""
+        quiet = "RAY_USAGE_STATS_ENABLED=0 AUTOSCALER_NODE_START_WAIT_S=60"
+        place = f"cd {self.source} && export PATH={sys.prefix}/bin:$PATH"
+        return f"{place} && {quiet} {command} {file} {arguments}"
 
     def at(self, host: int, shell: str, seconds: float = 120) -> str:
         """Runs a line on a host and returns what it said; it must not fail."""
@@ -121,10 +141,12 @@ class Cluster:
 class Submitted:
     """A study that `ray submit` runs on the head."""
 
-    def __init__(self, cluster: Cluster, file: Path) -> None:
-        self._name, self._shared = file.stem, cluster.hosts.shared
-        self._said = file.with_suffix(".log")
-        command = _from_client("ray submit", self._shared / "onprem.yaml", f"study/run.py {file}")
+    def __init__(self, cluster: Cluster, name: str, arguments: str) -> None:
+        self._name, self._shared = name, cluster.hosts.shared
+        self._said = self._shared / f"{name}.log"
+        command = cluster.line(
+            "ray submit", self._shared / "onprem.yaml", f"study/run.py {arguments}"
+        )
         self._process = cluster.hosts.start(CLIENT, command, self._said)
 
     @property
@@ -146,6 +168,10 @@ class Submitted:
             assert time.monotonic() < end, f"the study stands still:\n{self.said()}"
             time.sleep(0.2)
 
+    def lose(self) -> None:
+        """Waits for an end that must be a bad one."""
+        assert self._process.wait(STUDY_SECONDS) != 0, self.said()
+
     def finish(self) -> str:
         """Waits for the end, which must be a good one, and returns what was printed."""
         try:
@@ -158,13 +184,6 @@ class Submitted:
     def said(self) -> str:
         """What the study and `ray submit` have printed, at most the end of it."""
         return self._said.read_text(encoding="utf-8", errors="replace")[-8000:]
-
-
-def _from_client(command: str, file: Path, arguments: str = "") -> str:
-    """A line for the client, which types it in the project's folder, in its environment."""
-    quiet = "RAY_USAGE_STATS_ENABLED=0 AUTOSCALER_NODE_START_WAIT_S=60"
-    place = f"cd {PROJECT} && export PATH={sys.prefix}/bin:$PATH"
-    return f"{place} && {quiet} {command} {file} {arguments}"
 
 
 def _filled_in(storage: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""Checks of cluster/kuberay.yaml: fields by a schema, and the rules of the other cluster files."""
+"""Checks of cluster/kuberay.yaml: fields by schemas, and the rules of the other cluster files."""
 
+import functools
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +10,19 @@ from typing import Any
 import jsonschema
 import yaml
 
+from tests.cluster import operator_rules
 from tests.cluster.launcher_checks import closed_and_without_secrets, header
 from tests.cluster.node_commands import VARIABLES
 
 Manifest = dict[str, Any]
-SCHEMA = Path(__file__).parent / "data/kuberay-fields.yaml"
+DATA = Path(__file__).parent / "data"
 RAY_KINDS = ("RayCluster", "RayJob")
-KINDS = ("PersistentVolumeClaim", "NetworkPolicy", *RAY_KINDS)
+# Kubernetes' own kinds: the group and version, and the name of the definition.
+OWN_KINDS = {
+    "PersistentVolumeClaim": ("v1", "io.k8s.api.core.v1.PersistentVolumeClaim"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "io.k8s.api.networking.v1.NetworkPolicy"),
+}
+KINDS = (*OWN_KINDS, *RAY_KINDS)
 
 
 def mistakes(path: Path) -> list[str]:
@@ -30,8 +38,7 @@ def mistakes(path: Path) -> list[str]:
     for one in documents:
         key = one["kind"]
         found += [f"{key}.{line}" for line in closed_and_without_secrets(one)]
-        if key in RAY_KINDS:
-            found += [f"{key}.{line}" for line in _fields(one)]
+        found += [f"{key}.{line}" for line in wrong_fields(one)]
     if len(found) == 0:
         found += _cluster(cluster, claim)
         found += _job(job, cluster)
@@ -39,18 +46,33 @@ def mistakes(path: Path) -> list[str]:
     return [f"{path.name}: {one}" for one in found]
 
 
-def _fields(document: Manifest) -> Iterator[str]:
+def wrong_fields(document: Manifest) -> Iterator[str]:
     """Against the schema of this kind alone: of `oneOf` nobody could read the message."""
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    schema.pop("oneOf")
-    schema["properties"]["spec"] = {"$ref": f"#/$defs/{document['kind']}Spec"}
+    kind, schema = document["kind"], dict(schemas())
+    if kind in RAY_KINDS:
+        fields = {**schema["properties"], "spec": {"$ref": f"#/$defs/{kind}"}}
+        schema["properties"] = fields
+    else:
+        version, name = OWN_KINDS[kind]
+        if document.get("apiVersion") != version:
+            yield f"apiVersion: must be {version}, but is {document.get('apiVersion')}"
+        schema = {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": f"#/$defs/{name}"}
     validator = jsonschema.Draft202012Validator(schema)
     for error in validator.iter_errors(document):
         yield f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}"
 
 
+@functools.cache
+def schemas() -> Manifest:
+    """KubeRay's fields, with Kubernetes' definitions beside its own, which come first."""
+    kubernetes = json.loads((DATA / "kubernetes-fields.json").read_text(encoding="utf-8"))
+    kuberay: Manifest = yaml.safe_load((DATA / "kuberay-fields.yaml").read_text(encoding="utf-8"))
+    return {**kuberay, "$defs": kubernetes["$defs"] | kuberay["$defs"]}
+
+
 def _cluster(cluster: Manifest, claim: Manifest) -> Iterator[str]:
     spec, here = cluster["spec"], "RayCluster.spec"
+    yield from (f"{here}.{one}" for one in operator_rules.cluster(spec))
     head = spec["headGroupSpec"]
     if head.get("serviceType", "ClusterIP") != "ClusterIP" or head.get("enableIngress"):
         yield f"{here}.headGroupSpec.serviceType: must be ClusterIP without an ingress"
@@ -60,6 +82,8 @@ def _cluster(cluster: Manifest, claim: Manifest) -> Iterator[str]:
         yield f"{here}.enableInTreeAutoscaling: must be true, or no worker comes"
     if not 0 < spec.get("autoscalerOptions", {}).get("idleTimeoutSeconds", 0) <= 1800:
         yield f"{here}.autoscalerOptions.idleTimeoutSeconds: must be in (0, 1800]"
+    if spec.get("autoscalerOptions", {}).get("version") != "v2":
+        yield f"{here}.autoscalerOptions.version: must be v2, said aloud"
     yield from _mlflow(head)
     for index, group in enumerate(spec.get("workerGroupSpecs", [])):
         key = f"{here}.workerGroupSpecs.{index}"
@@ -111,6 +135,8 @@ def _mlflow(head: Manifest) -> Iterator[str]:
     command = servers[0]["command"][-1]
     if "--host 127.0.0.1 --port 5000" not in command:
         yield f"{key}: MLflow must be on 127.0.0.1:5000, but is {command}"
+    if "while true; do python -m mlflow server" not in command:
+        yield f"{key}: MLflow must be started again: under autoscaler v2 Kubernetes does not"
     checked = subprocess.run(
         ["bash", "-n", "-c", command], capture_output=True, text=True, check=False
     )
@@ -120,6 +146,7 @@ def _mlflow(head: Manifest) -> Iterator[str]:
 
 def _job(job: Manifest, cluster: Manifest) -> Iterator[str]:
     spec, name = job["spec"], cluster["metadata"]["name"]
+    yield from (f"RayJob.spec.{one}" for one in operator_rules.job(spec))
     if spec.get("clusterSelector") != {"ray.io/cluster": name}:
         yield f"RayJob.spec.clusterSelector: must select the cluster {name}"
     if "study/run.py" not in spec.get("entrypoint", ""):

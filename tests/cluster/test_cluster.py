@@ -1,14 +1,17 @@
 """The line a person types, on hosts made here: ray up, ray submit, lost nodes, ray down."""
 
+import re
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.ledger import Record, read_ledger
+from tests.cluster.host_stages import address
 from tests.cluster.hosts import Hosts, why_not
 from tests.cluster.launcher import HEAD, PROJECT, WORKERS, Cluster, Submitted
 from tests.study.each_once import check_each_once
@@ -33,6 +36,21 @@ LONG: dict[str, Any] = {
     "fixed": {**PARALLEL["fixed"], "data.train_per_class": 200, "optim.epochs": 150},
     "seeds": [0, 1, 2],
 }
+CRASHED: dict[str, Any] = {**LONG, "name": "crashed", "seeds": [0, 1]}
+# Of images in a file, which every node that runs trials needs.
+OF_FILES: dict[str, Any] = {
+    **SMALL,
+    "name": "files",
+    "fixed": {key: one for key, one in SMALL["fixed"].items() if not key.startswith("data.")}
+    | {"data.name": "npz:mine", "data.image_size": 8},
+}
+IMAGES = """
+import numpy, pathlib
+images, labels = numpy.zeros((60, 8, 8), numpy.uint8), numpy.arange(60) % 4
+images += (60 * labels[:, None, None]).astype(numpy.uint8)
+numpy.savez(pathlib.Path("~/lrcs-data/mine.npz").expanduser(), images=images, labels=labels)
+"""
+CHANGED = "study/labels.py"
 KILLED, UNPLUGGED = WORKERS
 
 
@@ -52,16 +70,82 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_a_study_runs_on_the_workers_and_mlflow_on_the_head_has_every_run(
-    cluster: Cluster,
+    cluster: Cluster, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     submitted = cluster.submit(SMALL)
     submitted.wait_until(lambda records: any(one["kind"] == "task" for one in records))
     first = next(one for one in submitted.records() if one["kind"] == "task")
-    print(f"first task {first['time'] - cluster.began:.0f} s after ray up")  # noqa: T201
-    print(f"{cluster.hosts.memory() / 2**30:.1f} GiB")  # noqa: T201
+    # In the report of pytest --junitxml=FILE, and what README.md says of times.
+    record_testsuite_property("ray up, seconds", cluster.up_seconds)
+    record_testsuite_property(
+        "from ray up to the first task, seconds", first["time"] - cluster.began
+    )
+    record_testsuite_property("memory, GiB", cluster.hosts.memory() / 2**30)
+    listening = cluster.at(HEAD, "ss -Hltn")
+    for port in (5000, 8265):
+        assert set(re.findall(rf"(\S+):{port}\s", listening)) == {"127.0.0.1"}, listening
     assert not any("ContinualTrainable" in one for one in cluster.hosts.running(HEAD))
     submitted.finish()
     _check_complete(cluster, submitted, SMALL)
+
+
+def test_what_is_wrong_with_each_node_is_told_before_the_first_trial(cluster: Cluster) -> None:
+    cluster.wait_for_gpus(2)
+    wrong, without = WORKERS
+    for host in (HEAD, wrong):
+        cluster.at(host, f"mkdir -p ~/lrcs-data && python -c {shlex.quote(IMAGES)}")
+    # A folder of its own where the others share one, little room, and another source.
+    own = f"mount -t tmpfs none {cluster.hosts.shared}"
+    small = "mkdir -p ~/lrcs-cache && mount -t tmpfs -o size=64m none ~/lrcs-cache"
+    cluster.at(wrong, f"{own} && {small} && echo '#' >> ~/lrcs/{CHANGED}")
+    try:
+        submitted = cluster.submit(OF_FILES)
+        submitted.lose()
+    finally:
+        cluster.at(wrong, f"umount {cluster.hosts.shared} ~/lrcs-cache")
+    said = " ".join(submitted.said().split())
+    assert "Nodes of the cluster" in said and "does not come to the machine" not in said
+    for host, check, text in (
+        (wrong, "storage", "is another folder here than on the machine that drives the study"),
+        (wrong, "storage", "mount the shared storage at the same path on every node"),
+        (wrong, "project", "the project must be the driver's"),
+        (wrong, "disk", "lrcs-cache must have 2.0 GiB free, but has 0.1."),
+        (without, "data", "the files of npz:mine must lie below data.root"),
+    ):
+        assert re.search(rf"host{host} \({address(host)}, \w+\), {check}: [^:]*", said), said
+        assert text in said, said
+    assert f"host{HEAD} (" not in said.split("every node must pass the check")[1]
+    assert submitted.ledger.exists()
+    assert not any(one["kind"] == "trial" for one in submitted.records())
+    # What it says of the project mends it: new source, which has come nowhere yet.
+    assert "mend it: ray up CLUSTER.yaml (brings the project's files to all nodes" in said
+    changed = cluster.source / CHANGED
+    changed.write_text(changed.read_text(encoding="utf-8") + "# new\n", encoding="utf-8")
+    cluster.up()
+    cluster.wait_for_gpus(2)
+    for host in (HEAD, *WORKERS):
+        cluster.at(host, f"cmp {changed} ~/lrcs/{CHANGED}")
+
+
+def test_a_study_goes_on_after_the_head_has_crashed(cluster: Cluster) -> None:
+    cluster.wait_for_gpus(2)
+    submitted = cluster.submit(CRASHED)
+    submitted.wait_until(lambda records: bool(_in_the_middle(records)) and bool(_ended(records)))
+    assert cluster.hosts.crash(HEAD) > 0
+    submitted.lose()
+    before = read_ledger(submitted.ledger)
+    assert not any(one["kind"] == "finished" for one in before)
+    # A head without its cluster does not train by itself.
+    early = cluster.resume(CRASHED)
+    early.lose()
+    assert "no Ray cluster runs on this machine. Start it again" in " ".join(early.said().split())
+    cluster.up()
+    resumed = cluster.resume(CRASHED)
+    resumed.finish()
+    _check_complete(cluster, resumed, CRASHED)
+    # What had ended is not done again, and it is the same folder.
+    after = read_ledger(resumed.ledger)
+    assert after[: len(before)] == before
 
 
 def test_a_study_ends_complete_though_one_worker_is_killed_and_another_unplugged(

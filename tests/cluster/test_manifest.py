@@ -1,12 +1,14 @@
 """The KubeRay manifest: right as it is, and each mistake named when made."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
-from tests.cluster.manifest_checks import SCHEMA, mistakes
+from tests.cluster.manifest_checks import DATA, mistakes, schemas, wrong_fields
 
 FILE = Path(__file__).parents[2] / "cluster/kuberay.yaml"
 
@@ -15,10 +17,62 @@ def test_nothing_is_wrong() -> None:
     assert mistakes(FILE) == []
 
 
-def test_the_schema_is_one_and_says_that_it_is_not_the_crd() -> None:
-    text = SCHEMA.read_text("utf-8")
-    jsonschema.Draft202012Validator.check_schema(yaml.safe_load(text))
-    assert "This is NOT the CustomResourceDefinition" in text
+def test_the_schemas_are_sound_and_name_their_sources() -> None:
+    merged = schemas()
+    jsonschema.Draft202012Validator.check_schema(merged)
+    for reference in re.findall(r'"\$ref": "#/\$defs/([^"]+)"', json.dumps(merged)):
+        assert reference in merged["$defs"]
+    text = (DATA / "kuberay-fields.yaml").read_text("utf-8")
+    assert "at commit\n#   12cb11e48d1a375a19b771ec53c3b0023d189d4e" in text
+    assert "This is NOT the file itself" in text
+    comment = json.loads((DATA / "kubernetes-fields.json").read_text("utf-8"))["$comment"]
+    assert comment.startswith("Kubernetes 1.34.0: ") and "Apache License 2.0" in comment
+
+
+def ray_job(**spec: Any) -> dict[str, Any]:
+    metadata, spec = {"name": "a"}, {"clusterSelector": {"ray.io/cluster": "b"}, **spec}
+    return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+
+
+RULE = {"policy": "DeleteSelf", "condition": {"jobStatus": "FAILED"}}
+BOTH = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed"}
+POLICY = {"policy": "DeleteNone"}
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {},
+        {"onSuccess": POLICY},
+        {"onSuccess": POLICY, "onFailure": {"policy": "Delete"}},
+        {"onSuccess": POLICY, "onFailure": POLICY, "deletionRules": [RULE]},
+        {"deletionRules": []},
+        {"deletionRules": [{"policy": "DeleteSelf"}]},
+        {"deletionRules": [{**RULE, "condition": {}}]},
+        {"deletionRules": [{**RULE, "condition": BOTH}]},
+        {"deletionRules": [{**RULE, "condition": {"jobStatus": "FAILED", "ttlSeconds": -1}}]},
+    ],
+)
+def test_what_the_definitions_rules_refuse(strategy: dict[str, Any]) -> None:
+    for right in ({"deletionRules": [RULE]}, {"onSuccess": POLICY, "onFailure": POLICY}):
+        assert list(wrong_fields(ray_job(deletionStrategy=right))) == []
+    assert list(wrong_fields(ray_job(deletionStrategy=strategy))) != []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("managedBy", "me"),
+        ("activeDeadlineSeconds", 2**31),
+        ("entrypointNumCpus", "1"),
+        ("metadata", {"a": 1}),
+        ("submitterConfig", {"backOffLimit": 1}),
+        ("rayClusterSpec", {}),
+    ],
+)
+def test_a_wrong_value_of_a_job_is_refused(key: str, value: Any) -> None:
+    (found,) = wrong_fields(ray_job(**{key: value}))
+    assert found.startswith(f"spec.{key}")
 
 
 BROKEN = [
@@ -32,16 +86,39 @@ BROKEN = [
     ("upscalingMode: Default", "upscalingMode: Fast", "autoscalerOptions.upscalingMode: 'Fast'"),
     ("idleTimeoutSeconds: 600", "idleTimeoutSeconds: 0", "idleTimeoutSeconds: must be in"),
     ("enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false", "enableInTreeAutoscal"),
-    ("submissionMode: K8sJobMode", "submissionMode: K8sJob", "RayJob.spec.submissionMode"),
+    ("    version: v2\n", "", "autoscalerOptions.version: must be v2, said aloud"),
+    ("submissionMode: K8sJobMode", "submissionMode: K8sJob", "RayJob.spec.submissionMode: must"),
+    ("submissionMode: K8sJobMode", "submissionMode: SidecarMode", "must not be SidecarMode with"),
+    ("submissionMode: K8sJobMode", "backoffLimit: 1", "RayJob.spec.backoffLimit: must be 0 with"),
+    ("submissionMode: K8sJobMode", "suspend: true", "RayJob.spec.suspend: must not be with a"),
+    ("submissionMode: K8sJobMode", "ttlSecondsAfterFinished: 9", "must be 0 without shutdown"),
+    ("submissionMode: K8sJobMode", "activeDeadlineSeconds: 0", "must be at least 1, but is"),
+    ("submissionMode: K8sJobMode", "backoffLimit: -1", "backoffLimit: must be at least 0, but is"),
+    ("clusterSelector: {ray.io/cluster: lrcs}", "clusterSelector: {}", "or rayClusterSpec must be"),
+    ("minReplicas: 0", "minReplicas: 9", "workerGroupSpecs.0.minReplicas: must be at most maxRep"),
+    ("submissionMode: K8sJobMode", "backoffLimit: two", "spec.backoffLimit: 'two' is not of type"),
+    ("    serviceType: ClusterIP", "    resources: {CPU: '0'}", "resources: must not be given b"),
+    ('      num-cpus: "0"', '      labels: "a=b"', "rayStartParams.labels: must be in headGroup"),
+    ("          volumes: *volumes", "          restartPolicy: Always", "must be Never for"),
+    ("      replicas: 0", "      suspend: true", "workerGroupSpecs.0.suspend: must not be with"),
+    ("effect: NoSchedule", "efect: NoSchedule", "tolerations.0: Additional properties are not"),
+    ("    - groupName: gpu", "    - groupname: gpu", "'groupName' is a required property"),
+    ("mountPath: /mnt/lrcs}", "mountpath: /mnt/lrcs}", "'mountPath' is a required property"),
+    ("memory: 8Gi}", "memory: 8GiB}", "resources.requests.memory: '8GiB' is not valid under any"),
+    ("      storage: 200Gi", "      storage: 200 GB", "VolumeClaim.spec.resources.requests"),
+    ("  accessModes:", "  accessMode:", "PersistentVolumeClaim.spec: Additional properties"),
+    ("networking.k8s.io/v1", "networking.k8s.io/v2", "NetworkPolicy.apiVersion: must be networkin"),
+    ("  policyTypes:", "  policytypes:", "NetworkPolicy.spec: Additional properties are not allo"),
     ("clusterSelector: {ray.io/cluster: lrcs}", "clusterSelector: {a: b}", "clusterSelector: must"),
-    ("study/run.py quickstart", "train.py", "RayJob.spec.entrypoint: must run study/run.py"),
+    ("study/run.py mine", "train.py", "RayJob.spec.entrypoint: must run study/run.py"),
     ("  entrypoint:", "  entryPoint:", "RayJob.spec: Additional properties"),
     ("ReadWriteMany]", "ReadWriteOnce]", "the claimed folder must be ReadWriteMany"),
     ("claimName: lrcs-storage", "claimName: other", "LRCS_STORAGE must be where the claimed"),
     ('RAY_USAGE_STATS_ENABLED, value: "0"', 'RAY_USAGE_STATS, value: "0"', "must set RAY"),
     ("--host 127.0.0.1", "--host 0.0.0.0", "RayCluster.spec.headGroupSpec.template.spec.contain"),
     ("--host 127.0.0.1", "--host localhost", "MLflow must be on 127.0.0.1:5000"),
-    ("exec python -m mlflow", "(exec python -m mlflow", "is not valid shell"),
+    ("while true; do python", "while true; (do python", "is not valid shell"),
+    ("while true; do python", "if true; then python", "MLflow must be started again"),
     ("podSelector:\n    matchLabels: {ray.io/cluster: lrcs}", "podSelector: {}", "NetworkPolicy.s"),
     ("kind: NetworkPolicy", "kind: Ingress", "kind: must be"),
     ("# Creates:", "# Makes:", "header: must have a line that starts with '# Creates:'"),

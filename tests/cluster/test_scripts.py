@@ -82,12 +82,15 @@ def test_login_shells_know_the_variables(home: Path) -> None:
     assert (home / ".profile").read_text("utf-8").count("lrcs.env") == 2  # one line
 
 
-def test_storage_wants_to_know_where_from(home: Path) -> None:
-    done = run(home, "storage.sh", "worker", LRCS_STORAGE=str(home / "all"), LRCS_SHARE="disk")
+@pytest.mark.parametrize("share", ["disk", "az://bucket/path"])
+def test_storage_refuses_what_it_does_not_know(home: Path, share: str) -> None:
+    done = run(home, "storage.sh", "worker", LRCS_STORAGE=str(home / "all"), LRCS_SHARE=share)
     assert done.returncode == 1
-    assert (
-        "LRCS_SHARE must be empty, head, HOST:/PATH, s3://… or gs://…, but got disk" in done.stderr
-    )
+    expected = "LRCS_SHARE must be empty, head, HOST:/PATH, s3://… or gs://…, but got"
+    assert f"{expected} {share}" in done.stderr
+
+
+def test_storage_wants_to_know_where_from(home: Path) -> None:
     done = run(home, "storage.sh", "head", LRCS_STORAGE=str(home / "all"), LRCS_SHARE="")
     assert done.returncode == 0 and (home / "all/studies").is_dir()
     assert "is not set: ~/lrcs.env" in run(home, "storage.sh", "head").stderr

@@ -9,20 +9,24 @@ from typing import Any
 
 from ray import tune
 
+from study.checked_trainable import NodeCheckError
+
 
 class FakeTrainable(tune.Trainable):
     """Reports a curve that grows with method.rank; fails or dies where optim.momentum asks for it.
 
     0.1: a ValueError after two tasks. 0.2: the process dies once after two tasks. 0.3: the disk
     is full at the second checkpoint. 0.4: diverged after one task. 0.5: out of memory at once.
-    0.6: a ValueError of two lines while it is set up. optim.weight_decay: seconds a task takes. A
-    trial that goes on from `resume_from` marks that.
+    0.6: a ValueError of two lines while it is set up. 0.7: its node fails its check once.
+    optim.weight_decay: seconds a task takes. A trial that goes on from `resume_from` marks that.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         if config["optim.momentum"] == 0.6:
             raise ValueError("momentum must not be 0.6.\nAnything else is fine.")
         self.params = dict(config)
+        if config["optim.momentum"] == 0.7 and not self._died_before():
+            raise NodeCheckError("node one: disk: full")
         self.task = 0
         resume_from = self.params.pop("resume_from", None)
         if resume_from is not None:

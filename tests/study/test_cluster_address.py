@@ -1,5 +1,6 @@
 """Which Ray is joined: found at once, never waited for."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from study import ray_session
+from study import ray_session, run
 from study.cluster_address import cluster_address
 from study.rules import MistakeError
 
@@ -87,7 +88,7 @@ def test_a_cluster_that_hangs_is_a_mistake(
     [
         ("127.0.0.1:9", "RAY_ADDRESS is '127.0.0.1:9', but no Ray cluster answers there."),
         ("nonsense", "RAY_ADDRESS is 'nonsense', but no Ray cluster answers there."),
-        ("auto", "RAY_ADDRESS is auto, but no Ray cluster runs on this machine."),
+        ("auto", "no Ray cluster runs on this machine. Start it again (`ray up CLUSTER.yaml`)"),
         ("http://127.0.0.1:8265", "but got 'http://127.0.0.1:8265', which is the dashboard's"),
     ],
 )
@@ -98,6 +99,37 @@ def test_an_address_that_nobody_answers_at_is_a_mistake(
     with pytest.raises(MistakeError) as error:
         cluster_address()
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "alone", "named", "expected"),
+    [
+        (True, True, None, "auto"),
+        (True, True, "", "auto"),
+        (True, True, "local", "local"),
+        # A copy of the file on somebody's own machine, and the project itself on a head.
+        (False, True, None, None),
+        (True, False, None, None),
+    ],
+)
+def test_what_came_by_ray_submit_never_starts_a_ray_beside_the_heads(
+    head: bool,
+    alone: bool,
+    named: str | None,
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # Whatever is set in between is taken back at the end.
+    monkeypatch.setenv("RAY_ADDRESS", named or "")
+    if named is None:
+        monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(run, "ALONE", alone)
+    if head:
+        (tmp_path / "ray_bootstrap_config.yaml").touch()
+    assert run.main(["--list"]) == 0
+    assert os.environ.get("RAY_ADDRESS") == expected
 
 
 def node(**resources: float) -> dict[str, Any]:
@@ -135,3 +167,42 @@ def test_waiting_for_a_node_ends_with_the_study(monkeypatch: pytest.MonkeyPatch)
     # Without one in time the study says what is missing.
     monkeypatch.setattr(ray_session, "ROOM_SECONDS", 0.0)
     ray_session.wait_for_room(1, 0, bool)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "expected"),
+    [
+        # What Ray says of a node that is not there in time; it has no class of its own.
+        ("local", Exception("The current node timed out."), r"start on this machine, but it did n"),
+        (
+            "127.0.0.1:1",
+            RuntimeError("Version\n mismatch"),
+            r"at 127.0.0.1:1,.*: Version mismatch\)",
+        ),
+        (
+            "127.0.0.1:1",
+            ConnectionError(),
+            r"join the cluster .* \(ConnectionError: no reason given",
+        ),
+    ],
+)
+def test_a_ray_that_does_not_start_is_told_in_one_message(
+    address: str,
+    error: Exception,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def fail(**options: Any) -> None:
+        raise error
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setattr(ray_session, "cluster_address", lambda: address)
+    monkeypatch.setattr(ray_session.ray, "init", fail)
+    session = ray_session.ray_session(tmp_path / "ray.log")
+    with pytest.raises(MistakeError, match=expected) as raised, session:
+        raise AssertionError("Ray has not started")
+    assert str(tmp_path / "ray.log") in str(raised.value) and "\n" not in str(raised.value)
+    # Where it was raised is not lost, should it be this project's own mistake.
+    log = (tmp_path / "ray.log").read_text("utf-8")
+    assert "Traceback" in log and "in fail" in log

@@ -1,6 +1,7 @@
 """A study that goes on without its terminal."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,3 +159,26 @@ def test_a_study_survives_its_terminal_and_is_ended_by_a_signal(
     )
     assert followed.returncode == 143, followed.stdout
     assert "Interrupted: the report shows what there is." in followed.stdout
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_it_says_what_a_person_types_to_get_back(
+    tmp_path: Path,
+    alone: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not alone:
+        (tmp_path / "commands.py").touch()
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "run.py"), "quickstart", "--detach"])
+    monkeypatch.setattr(detached, "FIRST_SECONDS", 0.0)
+    assert detached.detach(tmp_path, ["--list"]) == 0
+    said = capsys.readouterr().out
+    followed = f"run.py --attach {tmp_path.name}\n"
+    (pid,) = re.findall(r"process (\d+) on", said)
+    if alone:
+        assert f"Follow it: ray submit CLUSTER.yaml study/{followed}" in said
+        assert f"End it:    ray exec CLUSTER.yaml 'kill {pid}'" in said
+    else:
+        assert f"Follow it: {followed}" in said and f"End it:    kill {pid}\n" in said
+    os.waitpid(int(pid), 0)

@@ -153,6 +153,21 @@ def test_a_trial_whose_process_died_goes_on_from_its_last_task(
     assert "failed" not in ends
 
 
+def test_a_node_that_fails_its_check_uses_up_no_restart(folder: Path) -> None:
+    plan = small_plan(
+        grid={"method.name": ["sequential"]},
+        fixed={"optim.optimizer": "sgd", "optim.momentum": 0.7, "data.tasks": 2},
+        search="none",
+        seeds=[71],
+        retries=0,
+    )
+    found: Records = []
+    assert run_study(plan, folder / "unfit node", found.append, FakeTrainable)
+    (end,) = of(found, "end")
+    assert (folder / "71").exists() and len(of(found, "continued")) == 1
+    assert (end["status"], end["retries"]) == ("completed", 0)
+
+
 def test_the_last_checkpoint_of_each_confirmation_is_kept(records: Records, folder: Path) -> None:
     for trial in of(records, "trial"):
         inside = (folder / "study/ray/session-1").glob(f"{trial['trial']}*/checkpoint_*")

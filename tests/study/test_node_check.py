@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study import node_check
-from study.node_check import GIB, Expected, check, package_versions, project_version
+from study import node_check, versions
+from study.node_check import GIB, Expected, check
 from study.preparation import data_configs
+from study.versions import package_versions, project_version
 from tests.study.small_study import FIXED, small_plan
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -99,16 +100,16 @@ def test_another_project(expected: Expected) -> None:
     problem = only(replace(expected, project="0.0.9, source 123"))
     assert problem.text.startswith("the project must be the driver's (0.0.9, source 123), but ")
     assert problem.text.endswith(f"is {project_version()}.")
-    assert problem.mend.startswith("ray up --no-restart CLUSTER.yaml")
+    assert problem.mend.startswith("ray up CLUSTER.yaml (")
 
 
 def test_the_project_version_sees_every_source_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in node_check.SOURCES:
+    for folder in versions.SOURCES:
         (tmp_path / folder).mkdir()
     (tmp_path / "trainables" / "one.py").write_text("a = 1")
-    monkeypatch.setattr(node_check, "__file__", str(tmp_path / "study" / "node_check.py"))
+    monkeypatch.setattr(versions, "__file__", str(tmp_path / "study" / "versions.py"))
     before = project_version()
     (tmp_path / "trainables" / "one.py").write_text("a = 2")
     assert project_version() != before

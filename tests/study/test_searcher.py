@@ -6,8 +6,9 @@ from optuna.distributions import FloatDistribution
 from ray.tune.search import Searcher
 
 from study.ledger import Record
+from study.restarts import NODE_LOSSES
 from study.restore import Past
-from study.searcher import NODE_LOSSES, StudySearcher
+from study.searcher import StudySearcher
 from tests.study.small_study import small_plan
 
 
@@ -199,15 +200,27 @@ def test_the_last_trial_can_be_handed_out_again() -> None:
     assert drive.start() == Searcher.FINISHED
 
 
-def test_a_lost_node_is_forgiven_but_not_for_ever() -> None:
-    drive = Drive(grid={"method.name": ["inflora"], "data.tasks": [2]}, search="none", retries=1)
+def test_a_lost_node_does_not_count_but_not_for_ever() -> None:
+    drive = Drive(grid={"method.name": ["inflora"], "data.tasks": [2]}, search="none", retries=0)
     drive.start()
-    for _ in range(NODE_LOSSES + 1):
+    for _ in range(NODE_LOSSES):
         ray_id = str(drive.count)
+        drive.searcher.blame_node(ray_id)
         drive.searcher.on_trial_complete(ray_id, None, error=True)
         assert drive.searcher.goes_on(ray_id)
-        drive.searcher.forgive(ray_id)
         assert isinstance(drive.start(), dict)
+        assert drive.searcher.restarts(str(drive.count)) == 0
     last = str(drive.count)
+    drive.searcher.blame_node(last)
     drive.searcher.on_trial_complete(last, None, error=True)
     assert not drive.searcher.goes_on(last)
+
+
+def test_a_failure_after_that_of_a_node_is_the_trials_own() -> None:
+    drive = Drive(grid={"method.name": ["inflora"], "data.tasks": [2]}, search="none", retries=0)
+    drive.start()
+    drive.searcher.blame_node("1")
+    drive.searcher.on_trial_complete("1", None, error=True)
+    drive.start()
+    drive.searcher.on_trial_complete("2", None, error=True)
+    assert not drive.searcher.goes_on("2")
