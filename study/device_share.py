@@ -21,6 +21,7 @@ MEMORY_KEYS = (
     "data.name",
     "data.image_size",
     "optim.batch_size",
+    "optim.precision",
     "optim.micro_batch",
 )
 

@@ -22,6 +22,7 @@ SAME = (
     "data.image_size",
     "optim.epochs",
     "optim.batch_size",
+    "optim.precision",
 )
 TASKS = "data.tasks"
 _Trial = tuple[Mapping[str, Any], str, tuple[Record, ...], float, float]

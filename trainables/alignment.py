@@ -24,8 +24,9 @@ class ClassifierAlignment:
 
     Features are those that the linear heads read, after `TaskHeads.prepared`: before a layer norm
     the scaling of means would have no effect. Kept are the mean (d,) and a factor R
-    (≤ min(n, d), d) with RᵀR the covariance of the n features. Each epoch draws `samples` features
-    of every class seen and trains all heads on them, in batches of as many.
+    (≤ min(n, d), d) with RᵀR the covariance of the n features: its upper triangle, in float32.
+    Each epoch draws `samples` features of every class seen and trains all heads on them, in
+    batches of as many.
     """
 
     def __init__(
@@ -54,14 +55,26 @@ class ClassifierAlignment:
             # (min(n, d), d): a task of few images needs no d × d matrix.
             factor = torch.linalg.qr(spread, mode="r").R
             self._means.append(mean.float())
-            self._factors.append(factor.float())
+            upper = torch.triu_indices(*factor.shape)
+            self._factors.append(factor[upper[0], upper[1]].float())
+
+    def factor(self, label: int) -> Tensor:
+        """R (≤ min(n, d), d) of a class."""
+        triangle, width = self._factors[label], len(self._means[label])
+        # Of k rows the triangle holds k · width − k (k − 1) / 2 numbers.
+        twice = 2 * width + 1
+        rows = round((twice - math.sqrt(twice**2 - 8 * len(triangle))) / 2)
+        upper = torch.triu_indices(rows, width)
+        found = triangle.new_zeros(rows, width)
+        found[upper[0], upper[1]] = triangle
+        return found
 
     def sample(self, label: int, scale: float, count: int) -> Tensor:
         """Draws (count, d) features of a class around `scale` times its mean.
 
         Their covariance is RᵀR + 1e-4 I.
         """
-        mean, factor = self._means[label], self._factors[label]
+        mean, factor = self._means[label], self.factor(label)
         along = torch.randn(count, factor.shape[0], generator=self._generator)
         ridge = torch.randn(count, factor.shape[1], generator=self._generator)
         return scale * mean + along @ factor + math.sqrt(RIDGE) * ridge

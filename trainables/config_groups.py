@@ -182,6 +182,9 @@ class OptimConfig:
     InfLoRA's released one, lr · cos(99π e / (200 (K − 1))) over K epochs, its first value twice.
     `micro_batch` is how many images of a batch go through the network at once (None: all): the
     gradients add up to those of the whole batch, which needs less memory and more time.
+    `precision` is that of the network's activations and products: "bfloat16" rounds the factors
+    to 8 bits (autocast). Weights, heads and losses stay as they are, and so do the passes for
+    moments and memories: the same weights decide the same dimensions with either.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -194,6 +197,7 @@ class OptimConfig:
     epochs: int = 5
     batch_size: int = 64
     micro_batch: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     schedule: Literal["cosine", "constant", "step", "released_cosine"] = "cosine"
     milestones: tuple[int, ...] = ()
     step_factor: float = 0.1

@@ -4,11 +4,13 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.config_groups import OptimConfig
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
+from trainables.low_rank.precision import network_products
 from trainables.method import Method, ParamGroup
 from trainables.optimisation import create_optimizer, create_schedule
 
@@ -39,8 +41,11 @@ def train_epochs(
         total.zero_()
         for images, labels in train.shuffled():
             optimizer.zero_grad(set_to_none=True)
-            loss = backward(model, method, images, labels, task.classes, optim.micro_batch)
+            with network_products(images.device):
+                loss = backward(model, method, images, labels, task.classes, optim.micro_batch)
             optimizer.step()
+            # Fused optimizers do not: what is kept of a weight tells by its version.
+            increment_version(trained)
             schedule.step()
             total += loss * len(labels)
         # Epochs after the first that is not finite would be in vain.

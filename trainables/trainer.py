@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainables import metrics, usage
 from trainables.backbones.adapted import build_backbone
@@ -13,10 +14,11 @@ from trainables.config import TrialConfig
 from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
 from trainables.data.stream import ImageSet, class_incremental, joined
 from trainables.fitting import train_epochs
+from trainables.low_rank.precision import network_products
 from trainables.method import MethodContext, Rehearsing, adapted_slices, create_method
 
 CHECKPOINT_NAME = "trainer.pt"
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 # How a batch is pushed through the network is no part of what a trial is.
 FREE_KEYS = ("optim.micro_batch",)
 
@@ -58,6 +60,9 @@ class SequentialTrainer:
         self._held_out = joined([task.held_out for task in self._stream])
         adapt = config.backbone.adapt or adapted_slices(config.method)
         self._model = build_backbone(config, adapt).to(self._device)
+        if self._device.type == "cuda":
+            # The tensor cores' own layout for convolutions: without it each one is turned round.
+            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         context = MethodContext(
             self._model, len(self._stream), self._device, self._generator, config.diagnostics
         )
@@ -186,7 +191,7 @@ class SequentialTrainer:
         images = self._held_out.first(min(most, len(self._held_out)))
         clock = usage.Clock(self._device)
         for batch in images.batches(FORWARD_BATCH):
-            self._method.logits(self._model(to_unit(batch)))
+            self._scores(batch)
         return len(images), clock.lap("evaluate")
 
     @torch.no_grad()
@@ -194,17 +199,18 @@ class SequentialTrainer:
         """Pushes each held-out image of all tasks seen through the network once."""
         seen = self._stream.tasks[: self.tasks_seen + 1]
         held_out = self._held_out.first(sum(len(task.held_out) for task in seen))
-        logits = [
-            self._method.logits(self._model(to_unit(batch)))
-            for batch in held_out.batches(FORWARD_BATCH)
-        ]
-        scores = torch.cat(logits)
+        scores = torch.cat([self._scores(batch) for batch in held_out.batches(FORWARD_BATCH)])
         if not bool(torch.isfinite(scores).all()):
             raise FloatingPointError(
                 f"scores must be finite, but they are not after task {len(seen)}; "
                 f"a smaller optim.lr may help."
             )
         return metrics.evaluate(scores, held_out.labels, [task.classes for task in seen])
+
+    def _scores(self, batch: Tensor) -> Tensor:
+        """Scores (n, classes seen) of pixels, their products taken as in training."""
+        with network_products(self._device):
+            return self._method.logits(self._model(to_unit(batch)))
 
     def _state(self) -> dict[str, Any]:
         return {

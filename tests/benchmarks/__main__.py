@@ -1,48 +1,78 @@
 """Prints the benchmarks as a table of ratios, each measured in one run: see --help.
 
-A benchmark is a file bench_*.py here with a function `rows() -> list[Row]`.
+A benchmark is a file bench_*.py here with a function `rows` that gives `Row`s, all at once or as
+they come; its first lines say what it times and which environment variables make it shorter. Rows
+are kept as JSON.
 """
 
 import argparse
 import importlib
 import json
-import platform
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import torch
-
+from tests.benchmarks import machine
 from tests.benchmarks.row import Row
 
+FOLDER = Path(__file__).parent
+# Where results are kept; git ignores it.
+RESULTS = Path(__file__).parents[2] / "results" / "benchmarks"
+# A machine that trains needs none of these; benchmarks that do are then not measured.
+OPTIONAL = ("ray", "optuna", "mlflow")
 
-def main() -> int:
+
+def main(arguments: list[str] | None = None) -> int:
     """Runs all benchmarks, or those named."""
-    files = Path(__file__).parent.glob("bench_*.py")
+    files = FOLDER.glob("bench_*.py")
     names = sorted(path.stem.removeprefix("bench_") for path in files)
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {names}; default all")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    arguments = parser.parse_args()
-    unknown = sorted(set(arguments.names) - set(names))
+    default = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    parser.add_argument("--json", type=Path, default=default, help=f"default {RESULTS}/TIME.json")
+    chosen = parser.parse_args(arguments)
+    unknown = sorted(set(chosen.names) - set(names))
     if unknown:
         parser.error(f"a benchmark must be one of {names}, but got {unknown[0]!r}.")
-    machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        machine += f", {torch.cuda.get_device_name()}"
-    write = sys.stdout.write
-    write(f"torch {torch.__version__} on {machine}\n")
-    found: list[Row] = []
-    for name in arguments.names or names:
-        for row in importlib.import_module(f"tests.benchmarks.bench_{name}").rows():
-            verdict = "ok" if row.ratio <= row.limit else "OVER"
-            write(f"{row.name:<58} {row.ratio:8.3f}  limit {row.limit:g}  {verdict}  {row.note}\n")
-            sys.stdout.flush()
-            found.append(row)
-    if arguments.json:
-        rows = {"machine": machine, "rows": [asdict(row) for row in found]}
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    kept: list[dict[str, Any]] = []
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    for name in chosen.names or names:
+        module = load(name)
+        missing = f"needs all of {', '.join(OPTIONAL)}"
+        # Before `rows`: it may measure all at once.
+        start, before = time.perf_counter(), machine.load()
+        rows = [Row(name, None, note=missing)] if module is None else module.rows()
+        for row in rows:
+            on = {**machine.describe(), "load": before}
+            seconds = round(time.perf_counter() - start)
+            if not kept or kept[-1]["benchmark"] != name:
+                _say(f"{name} on {on}")
+                kept.append({"benchmark": name, "machine": on, "seconds": seconds, "rows": []})
+            _say(row.line)
+            kept[-1]["seconds"] = seconds
+            kept[-1]["rows"].append({**asdict(row), "verdict": row.verdict})
+            # After each, so that a run that is ended early keeps what it has.
+            chosen.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    _say(f"kept in {chosen.json}")
     return 0
+
+
+def load(name: str) -> ModuleType | None:
+    """The file of a benchmark, None if it needs a package that is not installed."""
+    try:
+        return importlib.import_module(f"tests.benchmarks.bench_{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in OPTIONAL:
+            raise
+        return None
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

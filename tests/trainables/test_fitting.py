@@ -1,6 +1,7 @@
 """Micro-batches: the same training with less memory at once."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -114,6 +115,32 @@ def test_weights_that_are_not_finite_are_no_result(
         FloatingPointError, match=r"largest weight must be finite, but it is (nan|inf)"
     ):
         trainer.train_task()
+
+
+def test_a_weight_kept_between_forward_and_backward_does_not_outlive_the_step(
+    tiny: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fused optimizer's step counts no version of its own."""
+    trainer = SequentialTrainer(tiny("sd_lora"))
+    layer = next(iter(trainer._model.layers.values()))
+    x = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+
+    def interrupted(model: Any, method: Any, images: Any, labels: Any, *more: Any) -> torch.Tensor:
+        with torch.no_grad():
+            seen.append(layer(x))
+            expected = torch.nn.functional.linear(x, layer.weight + layer.delta(), layer.base.bias)
+            torch.testing.assert_close(seen[-1], expected, rtol=1e-5, atol=1e-6)
+        loss = method.loss(method.logits(model(images)), labels, more[0])
+        with torch.no_grad():
+            layer(x)
+        loss.backward()
+        return torch.as_tensor(loss.detach())
+
+    monkeypatch.setattr(fitting, "backward", interrupted)
+    trainer.train_task()
+    assert len(seen) == 2 * 2
+    assert not any(torch.equal(one, other) for one, other in pairwise(seen[1:]))
 
 
 @pytest.mark.parametrize("budget", ["task", "cumulative"])

@@ -3,10 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from study.probe import measure
 from trainables import catalog
 from trainables.config import TrialConfig
+from trainables.fitting import backward
+from trainables.low_rank.dual_gpm import DualGPM, Energy
+from trainables.low_rank.moments import second_moments
+from trainables.low_rank.precision import network_products
+from trainables.optimisation import create_optimizer
 from trainables.trainer import SequentialTrainer
 
 pytestmark = [
@@ -41,3 +47,65 @@ def test_memory_that_runs_out_is_torch_s_own_error() -> None:
     """The one that the trainable answers with smaller micro-batches."""
     with pytest.raises(torch.OutOfMemoryError):
         torch.empty(2**45, device="cuda")
+
+
+@pytest.mark.parametrize("method", ["inflora", "sd_lora"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_does_not_wait_for_the_device(
+    method: str, precision: str, tiny: Callable[..., TrialConfig]
+) -> None:
+    trainer = SequentialTrainer(tiny(method, {"optim.precision": precision}), "cuda")
+    trainer.train_task()
+    model, task, optim = trainer._model, trainer._stream[1], trainer.config.optim
+    train = trainer._batches(task.train)
+    groups, _ = trainer._method.begin_task(model, task, train)
+    for group in groups:
+        for one in group.parameters:
+            one.requires_grad_(True)
+    optimizer = create_optimizer(groups, optim)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        with network_products(images.device):
+            backward(model, trainer._method, images, labels, task.classes, None)
+        optimizer.step()
+
+    batches = train.shuffled()
+    # The first step sets up what all others use.
+    step(*next(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for images, labels in batches:
+            step(images, labels)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(train) > optim.batch_size
+
+
+@pytest.mark.parametrize("energy", ["sigma4", "sigma2"])
+def test_moments_stay_on_the_device_and_decide_as_on_a_cpu(energy: Energy) -> None:
+    settings = {"method.name": "inflora", "data.tasks": 161, "data.train_per_class": 12}
+    config = TrialConfig.from_params(settings)
+    trainers = {name: SequentialTrainer(config, name) for name in ("cpu", "cuda")}
+    decided: dict[str, list[object]] = {"cpu": [], "cuda": []}
+    for name, trainer in trainers.items():
+        layers = trainer._model.layers
+        memories = {one: DualGPM(layer.in_features, energy) for one, layer in layers.items()}
+        for task in trainer._stream.tasks[:4]:
+            images = trainer._batches(task.train).plain()
+            moments = second_moments(trainer._model, layers, images)
+            for one, memory in memories.items():
+                assert moments[one].device.type == name
+                rows = memory.design(moments[one], 10)
+                memory.absorb(moments[one], 0.95)
+                decided[name].append((one, memory.kind, memory.free_dim, len(rows)))
+    assert decided["cpu"] == decided["cuda"]
+
+
+def test_icons_train_with_fused_attention_and_channels_last() -> None:
+    config = TrialConfig.from_params({"method.name": "sd_lora", "data.tasks": 161})
+    trainer = SequentialTrainer(config, "cuda")
+    trainer.train_task()
+    blocks = [one for one in trainer._model.modules() if hasattr(one, "fused_attn")]
+    assert blocks and all(one.fused_attn for one in blocks)
+    maps = [one for one in trainer._model.parameters() if one.ndim == 4]
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)

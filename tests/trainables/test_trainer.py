@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,8 @@ import pytest
 import torch
 
 from tests.trainables.trials import comparable, run, same
-from trainables import catalog
+from trainables import catalog, fitting
+from trainables import trainer as trainer_module
 from trainables.config import TrialConfig
 from trainables.trainer import SequentialTrainer
 
@@ -49,6 +51,44 @@ def test_a_checkpoint_of_another_trial_is_refused(tiny: MakeConfig, tmp_path: Pa
     other = SequentialTrainer(tiny("inflora", {"method.rank": 3}))
     with pytest.raises(ValueError, match=r"method\.rank is 10 there and 3 here"):
         other.restore(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_refused(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_VERSION", 2)
+    SequentialTrainer(tiny("inflora")).save(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"must be of version 3, but it is of 2\."):
+        SequentialTrainer(tiny("inflora")).restore(tmp_path)
+
+
+def test_scores_have_products_as_in_training(
+    tiny: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heads' too: with TF32 on a CUDA device, in training and in evaluation."""
+    inside: list[bool] = []
+    places = []
+
+    @contextmanager
+    def watched(_: torch.device) -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    for module in (fitting, trainer_module):
+        monkeypatch.setattr(module, "network_products", watched)
+    trainer = SequentialTrainer(tiny("inflora"))
+    scores = trainer._method.logits
+
+    def logits(features: torch.Tensor) -> torch.Tensor:
+        places.append((torch.is_grad_enabled(), bool(inside)))
+        return scores(features)
+
+    monkeypatch.setattr(trainer._method, "logits", logits)
+    trainer.train_task()
+    trainer.time_evaluation(4)
+    assert set(places) == {(True, True), (False, True)}
 
 
 def test_a_task_beyond_the_last_is_refused(tiny: MakeConfig) -> None:

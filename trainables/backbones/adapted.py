@@ -11,14 +11,17 @@ from trainables.backbones.inspection import layers_of, watch_calls
 from trainables.backbones.pixels import Resize, input_layer
 from trainables.backbones.registry import create_network
 from trainables.catalog import LayerInfo
-from trainables.config import TrialConfig
+from trainables.config import OptimConfig, TrialConfig
 from trainables.low_rank.branch import LowRankLinear
+from trainables.low_rank.precision import computing
 
 
 class AdaptedBackbone(nn.Module):
     """Maps images (n, c, h, w) in [0, 1] to features (n, width); `layers` are the adapted ones.
 
-    `inputs` turns pixels into what `network` was pretrained on, or is the identity.
+    `inputs` turns pixels into what `network` was pretrained on, or is the identity. `precision`
+    is that of `OptimConfig`; features are of the images' type with either. `calls` is how often
+    a forward pass calls a layer of `layers`, in all (None: not known).
     """
 
     def __init__(
@@ -27,8 +30,12 @@ class AdaptedBackbone(nn.Module):
         layers: Mapping[str, LowRankLinear],
         width: int,
         inputs: nn.Module,
+        precision: str = OptimConfig.precision,
+        calls: int | None = None,
     ) -> None:
         super().__init__()
+        self.calls = calls
+        self.precision = precision
         self.inputs = inputs
         self.network = network
         self.layers = dict(layers)
@@ -36,10 +43,14 @@ class AdaptedBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of a batch."""
-        features = self.network(self.inputs(images))
-        if not isinstance(features, Tensor):
-            raise TypeError(f"the backbone must return a tensor, but gave {type(features)}.")
-        return features
+        return self._features(images, self.precision)
+
+    def in_float32(self, images: Tensor) -> Tensor:
+        """Features of a batch with precision "float32", whatever `precision` is.
+
+        For passes that decide which directions a layer takes or keeps: nothing may depend on it.
+        """
+        return self._features(images, "float32")
 
     def changes(self, everything: bool) -> dict[str, Any]:
         """What training changed: adapted layers only, or the whole network."""
@@ -54,6 +65,13 @@ class AdaptedBackbone(nn.Module):
             return
         for name, layer in self.layers.items():
             layer.load_changes(state[name])
+
+    def _features(self, images: Tensor, precision: str) -> Tensor:
+        with computing(images.device, precision):
+            features = self.network(self.inputs(images))
+        if not isinstance(features, Tensor):
+            raise TypeError(f"the backbone must return a tensor, but gave {type(features)}.")
+        return features.to(images.dtype)
 
 
 def build_backbone(config: TrialConfig, adapt: tuple[str, ...]) -> AdaptedBackbone:
@@ -76,11 +94,13 @@ def build_backbone(config: TrialConfig, adapt: tuple[str, ...]) -> AdaptedBackbo
         ).eval()
     selected = selection.select(layers_of(network), chosen.layers, chosen.blocks)
     layers = insert_branches(network, selected, adapt)
-    width = feature_width(network, selected, torch.zeros(1, channels, size, size))
+    with watch_calls(layers) as called:
+        width = feature_width(network, selected, torch.zeros(1, channels, size, size))
     inputs = input_layer(network, chosen.normalise, channels)
     if size != config.data.image_size:
         inputs = nn.Sequential(Resize(size), inputs)
-    return AdaptedBackbone(network, layers, width, inputs).eval()
+    precision = config.optim.precision
+    return AdaptedBackbone(network, layers, width, inputs, precision, len(called)).eval()
 
 
 def insert_branches(

@@ -32,15 +32,15 @@ def layers_of(network: nn.Module) -> tuple[LayerInfo, ...]:
 
 
 @contextmanager
-def watch_calls(modules: Mapping[str, nn.Module]) -> Iterator[set[str]]:
-    """Gives a set that fills with the names of those of `modules` that are called inside `with`.
+def watch_calls(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
+    """Gives a list that fills with the names of those of `modules` that are called inside `with`.
 
     A network may read a layer's weight instead of calling it: a branch would do nothing there.
     """
-    called: set[str] = set()
+    called: list[str] = []
 
     def note(name: str) -> Any:
-        return lambda _module, _inputs: called.add(name)
+        return lambda _module, _inputs: called.append(name)
 
     handles = [one.register_forward_pre_hook(note(name)) for name, one in modules.items()]
     try:

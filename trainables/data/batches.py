@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config_groups import DataConfig
-from trainables.data.images import StoredImages, resized
+from trainables.data.images import StoredImages, resized, sent
 from trainables.data.stream import ImageSet
 
 # Small enough to keep an icon readable: turns (degrees), shifts and scalings (shares).
@@ -59,7 +59,7 @@ class TaskImages:
         order = torch.randperm(len(self.data), generator=self.generator)[: len(self)]
         for batch in order.split(self.batch_size):
             images = self._augmented(self.data.rows[batch])
-            yield images, self.data.labels[batch.to(self.data.labels.device)]
+            yield images, self.data.labels[sent(batch, self.data.labels.device)]
 
     def _augmented(self, rows: Tensor) -> Tensor:
         source = self.data.source
@@ -88,7 +88,8 @@ def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
     # affine_grid counts from -1 to 1: a shift by a share of the width is twice that share.
     shift = draws[:, 2:] * 2 * MAX_SHIFT
     theta = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], dim=1).view(-1, 2, 3)
-    grid = functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    theta = sent(theta.to(images.dtype), images.device)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -110,11 +111,13 @@ def random_resized_crop(
     theta[:, 0, 0] = torch.where(flipped, -half[:, 0], half[:, 0])
     theta[:, 1, 1] = half[:, 1]
     theta[:, :, 2] = centre
-    grid = functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    theta = sent(theta.to(images.dtype), images.device)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     # Half a pixel inside its border a box ends: beyond, bilinear would mix the outside in.
     reach = half - torch.tensor([1 / width, 1 / height], dtype=boxes.dtype)
-    low, high_end = (centre - reach).to(images), (centre + reach).to(images)
-    grid = grid.clamp(low[:, None, None], high_end[:, None, None])
+    ends = torch.stack([centre - reach, centre + reach]).to(images.dtype)
+    low, high = sent(ends, images.device)
+    grid = grid.clamp(low[:, None, None], high[:, None, None])
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

@@ -54,7 +54,7 @@ class ArrayImages:
 
     def views(self, rows: Tensor) -> Tensor:
         """Copies of some rows."""
-        return self.images[rows.to(self.device)]
+        return self.images[sent(rows, self.device)]
 
 
 class StoredImages:
@@ -113,6 +113,13 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     # On a GPU there is no such kernel for bytes.
     floats = functional.interpolate(image[None].float(), size, mode="bilinear", antialias=True)
     return floats[0].round_().clamp_(0, 255).to(torch.uint8)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on a device; the process does not wait for its copy to a GPU."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def image_source(

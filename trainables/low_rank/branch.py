@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.low_rank.composed import Pair, compose, composed_linear
 from trainables.low_rank.directions import DirectionStack
 
 NO_PADDING = ((0, 0), "valid", "same")  # what leaves the input of a 1×1 convolution as it is
@@ -35,9 +36,10 @@ class LowRankLinear(nn.Module):
     """A linear layer or 1×1 convolution with low-rank branches on named slices of its outputs.
 
     A 1×1 convolution (of one group) is a linear map over channels: each position is a token.
-    `slices` maps a name to the output rows it covers, such as q, k, v of a fused qkv. A branch
-    under training costs two thin products; once there are stacked directions, all are composed
-    into the weight once a step, so that a step costs the same after any number of tasks.
+    `slices` maps a name to the output rows it covers, such as q, k, v of a fused qkv. Open
+    branches and stacked directions are composed into the weight once a step (see
+    `composed_linear`), without gradients once for as many batches as leave them as they are: a
+    forward pass then costs what the bare layer's costs, after any number of tasks.
     """
 
     def __init__(self, base: nn.Linear | nn.Conv2d, slices: Mapping[str, slice]) -> None:
@@ -59,6 +61,7 @@ class LowRankLinear(nn.Module):
         self.branches = nn.ModuleDict()
         self.stacks = nn.ModuleDict()
         self._merged = False
+        self._kept: tuple[list[tuple[Tensor, int]], torch.dtype, Tensor] | None = None
 
     @property
     def in_features(self) -> int:
@@ -72,10 +75,7 @@ class LowRankLinear(nn.Module):
 
     def tokens(self, x: Tensor) -> Tensor:
         """The inputs (n, in) of every output: tokens, or the positions that a stride keeps."""
-        if isinstance(self.base, nn.Conv2d):
-            down, right = self.base.stride
-            x = x[:, :, ::down, ::right].permute(0, 2, 3, 1)
-        return x.flatten(0, -2)
+        return self._positions(x).flatten(0, -2)
 
     def add_branch(self, rank: int) -> dict[str, LowRankBranch]:
         """Opens a branch of `rank` on every slice and returns them by slice.
@@ -140,17 +140,18 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (…, in) to (…, out), or (n, in, h, w) to (n, out, h, w)."""
-        if len(self.stacks):
-            return self._map(x, self.weight + self.delta(), self.base.bias)
-        out = self._map(x, self.weight, self.base.bias)
-        branches = self._open_branches()
-        if not branches:
+        pairs = self._pairs()
+        if not pairs:
+            out: Tensor = self.base(x)
             return out
-        down = torch.cat([branch.down for branch in branches.values()])
-        up = torch.cat([self._padded(name, branch) for name, branch in branches.items()], dim=1)
-        if isinstance(self.base, nn.Conv2d):
-            return out + functional.conv2d(self._map(x, down), up[:, :, None, None])
-        return out + functional.linear(functional.linear(x, down), up)
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+            x = x.to(torch.get_autocast_dtype(kind))
+        if not torch.is_grad_enabled():
+            return self._map(x, self._composed_once(pairs, x.dtype))
+        self._kept = None
+        out = composed_linear(self._positions(x), self.weight, self.base.bias, pairs)
+        return out.permute(0, 3, 1, 2) if isinstance(self.base, nn.Conv2d) else out
 
     def changes(self) -> dict[str, Any]:
         """What training changed: rows that were merged into, and stacked directions.
@@ -177,22 +178,58 @@ class LowRankLinear(nn.Module):
             fresh.load(tensors)
             self.stacks[name] = fresh.to(self.base.weight)
 
-    def _map(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def _positions(self, x: Tensor) -> Tensor:
+        """The inputs (…, in) of every output, channels last."""
+        if not isinstance(self.base, nn.Conv2d):
+            return x
+        down, right = self.base.stride
+        return x[:, :, ::down, ::right].permute(0, 2, 3, 1)
+
+    def _map(self, x: Tensor, weight: Tensor) -> Tensor:
         """The layer with another weight (out, in)."""
+        bias = None if self.base.bias is None else self.base.bias.to(weight.dtype)
         if isinstance(self.base, nn.Conv2d):
             return functional.conv2d(x, weight[:, :, None, None], bias, self.base.stride)
         return functional.linear(x, weight, bias)
+
+    def _pairs(self) -> list[Pair]:
+        """Stacked directions and open branches: all that is added to the weight."""
+        pairs = [
+            Pair(self.slices[name], stack.up, stack.scale(), stack.down)
+            for name, stack in self._all_stacks().items()
+        ]
+        return pairs + [
+            Pair(self.slices[name], branch.up, branch.magnitude, branch.down)
+            for name, branch in self._open_branches().items()
+        ]
+
+    def _composed_once(self, pairs: list[Pair], dtype: torch.dtype) -> Tensor:
+        """The composed weight, kept until something in it changes or gradients are taken again.
+
+        Changes tell by the versions of tensors. A fused optimizer's step does not count one: who
+        takes such a step has to (`train_epochs` does).
+        """
+        parts = [self.base.weight, *self.branches.parameters()]
+        for stack in self._all_stacks().values():
+            parts += [stack.up, stack.down, stack.alpha, stack.share]
+        now = [(part, part._version) for part in parts]
+        if self._kept is not None:
+            then, kind, weight = self._kept
+            same = len(then) == len(now) and all(
+                one is other and count == version
+                for (one, count), (other, version) in zip(then, now, strict=True)
+            )
+            if same and kind == dtype:
+                return weight
+        weight = compose(self.weight, pairs).to(dtype)
+        self._kept = (now, dtype, weight)
+        return weight
 
     def _open_branches(self) -> dict[str, LowRankBranch]:
         return {n: b for n, b in self.branches.items() if isinstance(b, LowRankBranch)}
 
     def _all_stacks(self) -> dict[str, DirectionStack]:
         return {n: s for n, s in self.stacks.items() if isinstance(s, DirectionStack)}
-
-    def _padded(self, name: str, branch: LowRankBranch) -> Tensor:
-        rows = self.slices[name]
-        scaled = branch.magnitude * branch.up
-        return functional.pad(scaled, (0, 0, rows.start, self.base.weight.shape[0] - rows.stop))
 
     def _assemble(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Puts per-slice deltas at their rows of a (out, in) matrix of zeros."""

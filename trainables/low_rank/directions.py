@@ -60,7 +60,11 @@ class DirectionStack(nn.Module):
 
     def delta(self) -> Tensor:
         """The weight that all pairs add together, (out, in), in one matrix product."""
-        return (self.up * (self.alpha * self.share)[self.owner]) @ self.down
+        return (self.up * self.scale()) @ self.down
+
+    def scale(self) -> Tensor:
+        """The factor α_k share_k of every rank, (R,)."""
+        return (self.alpha * self.share)[self.owner]
 
     def gram(self) -> Tensor:
         """Inner products ⟨unit_j, unit_k⟩ of all pairs, (pairs, pairs) in float64."""

@@ -109,6 +109,8 @@ def fill_up(rows: Tensor, rank: int) -> Tensor:
     The released code takes the leading left singular vectors of the projected moment: beyond
     its rank these are whatever the decomposition returns, in old tasks' space or not.
     """
+    if rows.shape[0] >= rank:
+        return rows
     left, _, _ = torch.linalg.svd(rows.T, full_matrices=True)
     return torch.cat([rows, left[:, rows.shape[0] : rank].T])
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.low_rank.branch import LowRankLinear
 
 
 def weight_gradients(
-    model: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     layers: Mapping[str, LowRankLinear],
     batches: Iterable[tuple[Tensor, Tensor]],
     loss: Callable[[Tensor, Tensor], Tensor],
@@ -28,7 +28,7 @@ def weight_gradients(
             weight.requires_grad_(True)
         for inputs, labels in batches:
             with torch.enable_grad():
-                value = loss(model(inputs), labels) * len(labels)
+                value = loss(forward(inputs), labels) * len(labels)
                 found = torch.autograd.grad(
                     value, list(weights.values()), allow_unused=True, materialize_grads=True
                 )

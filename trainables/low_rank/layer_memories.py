@@ -18,6 +18,8 @@ OnExhaustion: TypeAlias = Literal["clip", "freeze", "relax", "released"]
 class LayerMemories:
     """One DualGPM a layer, under one policy for layers with fewer than `rank` free directions.
 
+    All that is computed is computed where the moments are: nothing moves to another device.
+
     "clip": a strategy's valid rows and no others. "freeze": no branch in such a layer. "relax":
     a memory takes in less than its threshold, so that `rank` directions stay free. "released":
     always `rank` rows, arbitrary ones where the strategy has none left. Strategies that do not
@@ -51,8 +53,7 @@ class LayerMemories:
         """The rows of `down` (≤ rank, dim) of each layer; `gradients` may be empty."""
         rows = {}
         for name, memory in self._memories.items():
-            gradient = gradients[name].cpu() if name in gradients else None
-            view = LayerView(memory, moments[name].cpu(), gradient, generator)
+            view = LayerView(memory, moments[name], gradients.get(name), generator)
             if self._policy == "freeze" and self._is_short(name):
                 rows[name] = view.moment.new_zeros(0, memory.dim)
                 continue
@@ -64,8 +65,7 @@ class LayerMemories:
     def free_energy(self, moments: Mapping[str, Tensor]) -> dict[str, float]:
         """Share of each moment's energy that is still free."""
         return {
-            name: memory.free_energy_share(moments[name].cpu())
-            for name, memory in self._memories.items()
+            name: memory.free_energy_share(moments[name]) for name, memory in self._memories.items()
         }
 
     def angles(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
@@ -82,7 +82,7 @@ class LayerMemories:
         """
         keep_free = self._rank if self._policy == "relax" else 0
         took_effect = {
-            name: memory.absorb(moments[name].cpu(), threshold, keep_free)
+            name: memory.absorb(moments[name], threshold, keep_free)
             for name, memory in self._memories.items()
         }
         self._relaxed = {name for name, one in took_effect.items() if one < threshold}

@@ -1,22 +1,27 @@
 """How far each task's update reaches into the inputs of old tasks, where no memory keeps them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.low_rank.branch import LowRankLinear
-from trainables.low_rank.moments import OldMoments, second_moments
+from trainables.low_rank.moments import second_moments
+from trainables.low_rank.old_moments import OldMoments
 
 
 class UpdateWatch:
     """Interference of every task's update, from a pass of its own over each task's images.
 
-    For diagnosis only: where it is not `enabled`, it keeps nothing and measures nothing.
+    For diagnosis only: where it is not `enabled`, it keeps nothing and measures nothing. `calls`
+    is as in `second_moments`.
     """
 
-    def __init__(self, layers: Mapping[str, LowRankLinear], enabled: bool) -> None:
+    def __init__(
+        self, layers: Mapping[str, LowRankLinear], enabled: bool, calls: int | None = None
+    ) -> None:
         self._layers = layers
+        self._calls = calls
         self._old = OldMoments(enabled)
         self._before: dict[str, Tensor] = {}
 
@@ -28,14 +33,14 @@ class UpdateWatch:
     def finish(
         self,
         deltas: Mapping[str, Tensor],
-        model: nn.Module,
+        forward: Callable[[Tensor], object],
         batches: Iterable[Tensor],
         images: int,
     ) -> dict[str, float]:
         """Returns ‖ΔW C_old‖ / (‖ΔW‖ ‖C_old‖) by layer, and takes the task's moments in.
 
         `deltas` is what is added after the task; a layer that `start` did not name began at 0.
-        `batches` are the task's `images` images, seen by the `model` as it now stands.
+        `batches` are the task's `images` images, for `forward` as the network now stands.
         """
         if not self._old.enabled:
             return {}
@@ -45,7 +50,7 @@ class UpdateWatch:
         }
         self._before = {}
         disturbed = self._old.interference(moved)
-        self._old.add(second_moments(model, self._layers, batches), images)
+        self._old.add(second_moments(forward, self._layers, batches, self._calls), images)
         return disturbed
 
     def state_dict(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class AveragedLoRA:
         self._generator = context.generator
         self._layers = context.model.layers
         self._heads = TaskHeads(context.model.width, context.device, context.generator)
-        self._watch = UpdateWatch(self._layers, context.diagnostics)
+        self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)
         # By layer and slice. The pretrained rows are kept: taking the mean off again would round.
         self._pretrained = {
             name: {one: layer.weight[rows].detach().clone() for one, rows in layer.slices.items()}
@@ -107,7 +107,9 @@ class AveragedLoRA:
             self._layers[name].branches.clear()
         self._branches = {}
         self._write_average()
-        disturbed = self._watch.finish(_whole(self._mean), model, train.plain(), len(train.data))
+        disturbed = self._watch.finish(
+            _whole(self._mean), model.in_float32, train.plain(), len(train.data)
+        )
         return by_layer("subspace/interference", disturbed) | {
             "memory/subspace_bytes": 0.0,
             "memory/branch_bytes": float(

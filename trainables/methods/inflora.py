@@ -17,7 +17,8 @@ from trainables.low_rank.down_init import STRATEGIES
 from trainables.low_rank.dual_gpm import DualGPM
 from trainables.low_rank.gradients import weight_gradients
 from trainables.low_rank.layer_memories import LayerMemories
-from trainables.low_rank.moments import OldMoments, second_moments
+from trainables.low_rank.moments import second_moments
+from trainables.low_rank.old_moments import OldMoments
 from trainables.method import MethodContext, ParamGroup
 from trainables.metrics import by_layer, counted
 
@@ -177,7 +178,7 @@ class InfLoRA:
         A layer without a row gets no branch.
         """
         head = self._heads.add(len(task.classes))
-        moments = second_moments(model, self._layers, self._moment_images(train))
+        moments = self._moments(model, train)
         rows = self._memories.design(
             STRATEGIES[self._config.down_init],
             moments,
@@ -217,7 +218,7 @@ class InfLoRA:
         )
         for layer in self._layers.values():
             layer.merge()
-        moments = second_moments(model, self._layers, self._moment_images(train))
+        moments = self._moments(model, train)
         thresholds = self._memories.absorb(moments, self._threshold(task.index), task.index + 1)
         self._old.add(moments, len(train.data))
         if self._config.align:
@@ -253,6 +254,10 @@ class InfLoRA:
         self._alignment.load_state_dict(state["alignment"])
         self._old.load_state_dict(state["old"])
 
+    def _moments(self, model: AdaptedBackbone, train: TaskImages) -> dict[str, Tensor]:
+        images = self._moment_images(train)
+        return second_moments(model.in_float32, self._layers, images, model.calls)
+
     def _moment_images(self, train: TaskImages) -> Iterable[Tensor]:
         if self._config.moment_images == "plain":
             return train.plain()
@@ -264,7 +269,7 @@ class InfLoRA:
         """The loss gradient on the first batches, mixed over classes and not augmented."""
         batches = islice(replace(train, augmentation="none").shuffled(), GRADIENT_BATCHES)
         return weight_gradients(
-            model,
+            model.in_float32,
             self._layers,
             batches,
             lambda features, labels: self.loss(self.logits(features), labels, task.classes),

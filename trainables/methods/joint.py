@@ -55,7 +55,8 @@ class Joint:
         self._budget = config.budget
         self._heads = TaskHeads(context.model.width, context.device, context.generator)
         self._branch = ContinuingLoRA(layers, config.rank, context.generator)
-        self._watch = UpdateWatch(layers, context.diagnostics and not self.trains_backbone)
+        watched = context.diagnostics and not self.trains_backbone
+        self._watch = UpdateWatch(layers, watched, context.model.calls)
 
     def epoch_images(self, new: int, seen: int) -> int:
         """As many as the task brought, or all that were seen."""
@@ -83,7 +84,9 @@ class Joint:
 
     def end_task(self, model: AdaptedBackbone, task: Task, train: TaskImages) -> dict[str, float]:
         """Leaves everything open; measures how this task's change disturbs old tasks."""
-        disturbed = self._watch.finish(self._branch.deltas(), model, train.plain(), len(train.data))
+        disturbed = self._watch.finish(
+            self._branch.deltas(), model.in_float32, train.plain(), len(train.data)
+        )
         return by_layer("subspace/interference", disturbed) | {
             "memory/subspace_bytes": 0.0,
             "memory/branch_bytes": float(self._branch.bytes),

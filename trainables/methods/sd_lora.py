@@ -168,7 +168,7 @@ class SDLoRA:
         self._scopes = alpha_scopes(self._layers, config.alpha_scope)
         self._heads = TaskHeads(context.model.width, context.device, context.generator)
         self._diagnostics = context.diagnostics
-        self._watch = UpdateWatch(self._layers, context.diagnostics)
+        self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)
 
     def begin_task(
         self, model: AdaptedBackbone, task: Task, train: TaskImages
@@ -207,7 +207,9 @@ class SDLoRA:
         for scope in self._scopes:
             scope.close(task.index + 1, self._config.normaliser, self._config.tau)
         if self._diagnostics:
-            disturbed = self._watch.finish(self._deltas(), model, train.plain(), len(train.data))
+            disturbed = self._watch.finish(
+                self._deltas(), model.in_float32, train.plain(), len(train.data)
+            )
             diagnosed |= by_layer("subspace/interference", disturbed)
         stacks = [stack for scope in self._scopes for stack in scope.stacks]
         return (

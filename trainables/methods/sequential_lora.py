@@ -46,7 +46,7 @@ class SequentialLoRA:
         layers = context.model.layers
         self._heads = TaskHeads(context.model.width, context.device, context.generator)
         self._branch = ContinuingLoRA(layers, config.rank, context.generator)
-        self._watch = UpdateWatch(layers, context.diagnostics)
+        self._watch = UpdateWatch(layers, context.diagnostics, context.model.calls)
 
     def begin_task(
         self, model: AdaptedBackbone, task: Task, train: TaskImages
@@ -67,7 +67,9 @@ class SequentialLoRA:
 
     def end_task(self, model: AdaptedBackbone, task: Task, train: TaskImages) -> dict[str, float]:
         """Leaves the branch open; measures how this task's change of it disturbs old tasks."""
-        disturbed = self._watch.finish(self._branch.deltas(), model, train.plain(), len(train.data))
+        disturbed = self._watch.finish(
+            self._branch.deltas(), model.in_float32, train.plain(), len(train.data)
+        )
         return by_layer("subspace/interference", disturbed) | {
             "memory/subspace_bytes": 0.0,
             "memory/branch_bytes": float(self._branch.bytes),

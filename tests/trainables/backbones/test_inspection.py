@@ -19,7 +19,7 @@ def test_the_catalog_has_the_layers_that_the_embedded_networks_have(name: str) -
     found = {one.path: network.get_submodule(one.path) for one in info.layers}
     with torch.no_grad(), watch_calls(found) as called:
         features = network.eval()(torch.zeros(1, 1, info.image_size, info.image_size))
-    assert called == set(found)
+    assert set(called) == set(found)
     assert features.ndim == 2
 
 
@@ -75,7 +75,7 @@ def test_watching_ends_with_the_block() -> None:
     layer = nn.Linear(2, 2)
     with watch_calls({"one": layer}) as called:
         layer(torch.zeros(1, 2))
-    assert called == {"one"}
+    assert called == ["one"]
     called.clear()
     layer(torch.zeros(1, 2))
     assert not called

@@ -48,7 +48,8 @@ def test_outputs_are_the_weight_times_the_tokens(stride: int) -> None:
 def test_untouched_rows_stay_and_only_branches_get_gradients() -> None:
     layer, maps = layer_and_maps(1)
     layer.base.requires_grad_(False)
-    moved = (layer(maps) - layer.base(maps)).abs().amax((0, 2, 3)) > 0
+    # Beyond the rounding between a convolution and the product over its positions.
+    moved = (layer(maps) - layer.base(maps)).abs().amax((0, 2, 3)) > 1e-12
     assert moved.tolist() == [True] * 3 + [False] * 2 + [True] * 3
     layer(maps).square().sum().backward()
     for branch in layer.branches.children():

@@ -226,3 +226,47 @@ def test_inputs_energy_keeps_far_more_than_the_moments() -> None:
 def test_bad_input_is_refused(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()  # type: ignore[operator]
+
+
+def graded_moment(dim: int, decades: float, seed: int) -> Tensor:
+    """A second moment whose singular values fall evenly, over a number of decades."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
+    values = torch.logspace(0, -decades, dim, dtype=torch.float64)
+    moment: Tensor = (mixing * values) @ mixing.T
+    return moment
+
+
+@pytest.mark.parametrize("decades", [3, 6, 10, 15, 25])
+def test_designs_are_singular_vectors_however_weak_they_are(decades: float) -> None:
+    """Eigenvectors of squares stand in for them only where squaring loses nothing."""
+    dim, rank = 30, 20
+    memory = DualGPM(dim)
+    for task in range(6):
+        moment = graded_moment(dim, decades, task)
+        left, values, _ = torch.linalg.svd(memory.project(moment), full_matrices=False)
+        noise = 100 * dim * torch.finfo(torch.float64).eps * float(moment.norm())
+        count = min(rank, int((values > noise).sum()), memory.free_dim)
+        rows = memory.design(moment, rank)
+        assert len(rows) == count
+        # Of the strongest the directions themselves; of all that they are free.
+        cosines = (rows[:4] @ left[:, : min(4, count)]).abs().diagonal()
+        torch.testing.assert_close(cosines, torch.ones_like(cosines), atol=1e-7, rtol=0)
+        assert torch.linalg.matrix_norm(rows @ projector(memory)) < 1e-10
+        memory.absorb(moment, 0.9)
+
+
+def test_a_basis_stays_orthonormal_while_directions_are_given_up() -> None:
+    memory = DualGPM(64)
+    sizes = []
+    for seed in range(100):
+        memory.absorb(random_moment(seed, dim=64, decay=0.95), 0.7 + 0.2 * seed / 100)
+        sizes.append(memory.basis.shape[1])
+        torch.testing.assert_close(
+            memory.basis.T @ memory.basis,
+            torch.eye(sizes[-1], dtype=torch.float64),
+            atol=1e-13,
+            rtol=0,
+        )
+    assert memory.kind == "retain"
+    assert len({one for one in sizes if one}) > 10

@@ -4,7 +4,7 @@ from torch import nn
 
 from trainables.low_rank.branch import LowRankLinear
 from trainables.low_rank.lora import ContinuingLoRA, open_lora
-from trainables.low_rank.moments import interference
+from trainables.low_rank.old_moments import interference
 from trainables.low_rank.update_watch import UpdateWatch
 
 

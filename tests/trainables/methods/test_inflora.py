@@ -92,7 +92,8 @@ def test_interference_is_bounded_by_what_the_memory_left_out(tiny: MakeConfig) -
     method = trainer._method
     memories, old = method._memories, method._old  # type: ignore[attr-defined]
     bounds = {
-        name: memories[name].free_energy_share(mean) ** 0.5 for name, mean in old.mean.items()
+        name: memories[name].free_energy_share(old.mean(name)) ** 0.5
+        for name in trainer._model.layers
     }
     metrics = trainer.train_task().metrics
     for name, bound in bounds.items():
@@ -267,11 +268,14 @@ def test_moments_are_taken_of_plain_or_augmented_images(
     original = inflora.second_moments
 
     def watch(
-        model: nn.Module, layers: Mapping[str, LowRankLinear], batches: Iterable[Tensor]
+        model: nn.Module,
+        layers: Mapping[str, LowRankLinear],
+        batches: Iterable[Tensor],
+        calls: int | None,
     ) -> dict[str, Tensor]:
         kept = list(batches)
         seen.append(torch.cat(kept))
-        return original(model, layers, kept)
+        return original(model, layers, kept, calls)
 
     monkeypatch.setattr(inflora, "second_moments", watch)
     trainer = SequentialTrainer(tiny("inflora", {"method.moment_images": images}))

@@ -10,7 +10,8 @@ from torch import Tensor
 from trainables import catalog
 from trainables.config import TrialConfig
 from trainables.data.batches import to_unit
-from trainables.low_rank.moments import interference, second_moments
+from trainables.low_rank.moments import second_moments
+from trainables.low_rank.old_moments import interference
 from trainables.trainer import SequentialTrainer, TaskResult
 
 MakeConfig = Callable[..., TrialConfig]
