@@ -45,8 +45,12 @@ def prepared(options: argparse.Namespace) -> Callable[[], int]:
         from study.detached import attach, find_console
 
         return functools.partial(attach, find_console(options.attach, _roots(options)))
+    if options.report is not None:
+        return _report(options)
     if options.resume is not None:
         return _resume(options)
+    if options.replay is not None:
+        return _replay(options)
     plan = _plan(options)
     if options.validate:
         from study.description import describe
@@ -62,10 +66,10 @@ def _run(plan: Plan, options: argparse.Namespace) -> Callable[[], int]:
     if options.detach:
         output = _output_folder(options.output, plan.spec)
         return _detached(output, [*options.arguments, "--output", str(output)])
-    from study.preparation import data_hashes, pinned
+    from study.preparation import data_splits, pinned
 
-    hashes = data_hashes(plan) if options.probe or not options.plan else {}
-    plan = pinned(plan, hashes)
+    splits = data_splits(plan) if options.probe or not options.plan else {}
+    plan = pinned(plan, {name: one.sha256 for name, one in splits.items()})
     estimate = None
     if options.plan or options.probe or options.past:
         from study.plan_table import show_forecast
@@ -77,11 +81,11 @@ def _run(plan: Plan, options: argparse.Namespace) -> Callable[[], int]:
         from study.once import run_once, single_trial
 
         single_trial(plan)
-        return functools.partial(run_once, plan, _output_folder(options.output, plan.spec), hashes)
+        return functools.partial(run_once, plan, _output_folder(options.output, plan.spec), splits)
     output = _output_folder(options.output, plan.spec)
     from study.conduct import conduct
 
-    return functools.partial(conduct, plan, output, hashes, estimate)
+    return functools.partial(conduct, plan, output, splits, estimate)
 
 
 def _resume(options: argparse.Namespace) -> Callable[[], int]:
@@ -96,10 +100,39 @@ def _resume(options: argparse.Namespace) -> Callable[[], int]:
     return functools.partial(resume, output, options.set)
 
 
+def _report(options: argparse.Namespace) -> Callable[[], int]:
+    from study.reporting import report_again
+    from study.restore import find_study
+
+    output = find_study(options.report, _roots(options), "--report")
+    return functools.partial(report_again, output, options.output)
+
+
+def _replay(options: argparse.Namespace) -> Callable[[], int]:
+    """Writes the records of a study to MLflow."""
+    from study.mlflow_links import default_uri
+    from study.restore import find_study
+
+    output = find_study(options.replay, _roots(options), "--replay")
+    uri = options.tracking_uri or default_uri(output)
+
+    def work() -> int:
+        from study.ledger_writer import replay
+
+        records, problem = replay(output, uri)
+        if problem is None:
+            say(f"{records} records of {output} are in {uri}.")
+        else:
+            say(f"error: {problem}", error=True)
+        return 0 if problem is None else 1
+
+    return work
+
+
 def _roots(options: argparse.Namespace) -> list[Path]:
-    """The folders in which --resume and --attach look for a study."""
+    """The folders in which --resume, --report, --replay and --attach look for a study."""
     roots = [*shared_folder(), Path(RESULTS)]
-    shipped = _shipped().get(options.resume or options.attach)
+    shipped = _shipped().get(options.resume or options.report or options.replay or options.attach)
     if shipped is not None and (storage := StudySpec.load(shipped).storage) is not None:
         roots.append(Path(storage))
     return roots + [

@@ -11,17 +11,19 @@ from study.display import Display
 from study.extension import check_data, extended_spec
 from study.forecast import compare_lines
 from study.interrupts import Interrupts, catch_interrupts
-from study.ledger import Ledger, Record, read_ledger
+from study.ledger import NAME as LEDGER
+from study.ledger import Ledger, Record, iterate_ledger, read_ledger
 from study.lock import only_one
+from study.mlflow_links import browse_command, default_uri
+from study.model_export import Winners, export_models
 from study.planning import Plan, make_plan
-from study.preparation import data_hashes, pinned
+from study.preparation import Split, data_splits, pinned, sizes_by_hash
 from study.provenance import opening_records, resuming_records
-from study.restore import NAME as LEDGER
 from study.restore import Past
 from study.rules import MistakeError
 from study.storage import StorageError, resume_command, storage_error
 from study.terminal import say
-from study.tracking import Tracker, browse_command, default_uri, replay
+from study.tracker import Tracker, missing_in_mlflow
 
 TRACKING_SECONDS = 60
 # What reading a ledger, drawing and writing files can raise.
@@ -38,18 +40,20 @@ REPORT_ERRORS = (
 
 
 def conduct(
-    plan: Plan, output: Path, hashes: Mapping[str, str], estimate: Record | None = None
+    plan: Plan, output: Path, splits: Mapping[str, Split], estimate: Record | None = None
 ) -> int:
     """Runs a plan, keeps its records, and shows what came out, also where the engine fails.
 
-    Everything goes to the folder `output`; `hashes` are those of the data's splits, `estimate` is
+    Everything goes to the folder `output`; `splits` are those of its data, `estimate` is
     the record of what the study should cost. Returns the exit code of `study/run.py`.
 
     Raises:
         MistakeError: if the cluster cannot run one trial, or another process runs this study.
     """
     with only_one(output):
-        opening = [*opening_records(plan, hashes), *([] if estimate is None else [estimate])]
+        hashes = {name: one.sha256 for name, one in splits.items()}
+        opening = opening_records(plan, hashes, sizes_by_hash(splits))
+        opening += [] if estimate is None else [estimate]
         return _conduct(plan, output, opening, None)
 
 
@@ -65,13 +69,14 @@ def resume(output: Path, overrides: Sequence[str]) -> int:
             ledger = str(output / LEDGER)
             records = read_ledger(output / LEDGER)
             plan = make_plan(extended_spec(records, overrides, ledger))
-            hashes = data_hashes(plan)
+            splits = data_splits(plan)
+            hashes = {name: one.sha256 for name, one in splits.items()}
             check_data(records, hashes, ledger)
             plan = pinned(plan, hashes)
             past = Past(records, plan, output)
         except (ValueError, OSError) as error:
             raise MistakeError(str(error)) from error
-        opening = resuming_records(plan, hashes, records)
+        opening = resuming_records(plan, hashes, records, sizes_by_hash(splits))
         return _conduct(plan, output, opening, past)
 
 
@@ -82,24 +87,25 @@ def _conduct(plan: Plan, output: Path, opening: Sequence[Record], past: Past | N
     with catch_interrupts() as interrupts:
         console = Console()
         ledger = Ledger(output / LEDGER)
-        tracker = Tracker(default_uri(output), output / "mlflow-artifacts")
-        sinks = (_safe(ledger, output), tracker.write)
+        tracker = Tracker(output, default_uri(output))
         try:
             try:
                 with contextlib.closing(ledger):
-                    replay([] if past is None else past.records, tracker)
-                    _run(plan, output, sinks, console, interrupts, opening, past)
+                    _run(plan, output, _safe(ledger, output), console, interrupts, opening, past)
             except StorageError as error:
                 problem = error
             finally:
                 reported = _show(output, console)
         finally:
             if not tracker.close(TRACKING_SECONDS):
-                say(f"Warning: {tracker.failure} Everything is in {output / LEDGER}.")
+                say(missing_in_mlflow(tracker.failure, output))
         command, link = browse_command(output).splitlines()
         say(f"MLflow: {command}\n  then open {link}")
-        for line in compare_lines(read_ledger(output / LEDGER)):
-            say(line)
+        # Without the tasks, which are nearly all of it and need gigabytes in a large study.
+        rest = [one for one in iterate_ledger(output / LEDGER) if one["kind"] != "task"]
+        if any(one["kind"] == "estimate" for one in rest):
+            for line in compare_lines(read_ledger(output / LEDGER)):
+                say(line)
         say(f"Total time: {time.monotonic() - start:.0f} s")
     if problem is not None:
         say(f"error: {problem}", error=True)
@@ -107,7 +113,7 @@ def _conduct(plan: Plan, output: Path, opening: Sequence[Record], past: Past | N
     if interrupts:
         say(f"Interrupted: the report shows what there is. Go on with: {resume_command(output)}")
         return interrupts.exit_code
-    missing = _without_result(read_ledger(output / LEDGER))
+    missing = _without_result(rest)
     for cell in missing:
         say(f"no result for {cell}: see the failed trials in {output / LEDGER}")
     return 1 if missing or not reported else 0
@@ -128,13 +134,13 @@ def _safe(ledger: Ledger, output: Path) -> Callable[[Record], None]:
 def _run(
     plan: Plan,
     output: Path,
-    sinks: Sequence[Callable[[Record], None]],
+    append: Callable[[Record], None],
     console: Console,
     interrupts: Interrupts,
     opening: Sequence[Record],
     past: Past | None,
 ) -> None:
-    """Runs the plan and hands every record to all sinks and to the display.
+    """Runs the plan and hands every record to the ledger (`append`) and the display.
 
     Raises:
         MistakeError: if the cluster cannot run one trial.
@@ -147,9 +153,12 @@ def _run(
 
         def record(one: Record) -> None:
             one.setdefault("time", round(time.time(), 3))
-            for sink in (*sinks, display.write):
+            for sink in (append, display.write, winners.take):
                 sink(one)
 
+        winners = Winners()
+        for one in () if past is None else past.records:
+            winners.take(one)
         for one in opening:
             record(one)
             if past is not None:
@@ -162,6 +171,9 @@ def _run(
 
             stopped = interrupts.__bool__
             complete = run_study(plan, output, record, ContinualTrainable, stopped, past)
+            if complete and plan.spec.export != "none":
+                for one in export_models(output, winners, stopped):
+                    record(one)
         except SystemExit:
             # Ray's way to end while it is starting.
             if not interrupts:
@@ -178,15 +190,17 @@ def _show(output: Path, console: Console) -> bool:
     """Writes the report and shows its summary; False where that fails, with a message."""
     path = output / LEDGER
     try:
-        from study.analysis.report import write_report
-        from study.analysis.summary import summary_rows
+        from study.analysis.records import read_ledger as read_study
+        from study.analysis.report import write_study
+        from study.analysis.summary import summarise, text_rows
         from study.display import summary_table
 
-        report = write_report(path, output / "report")
-        records = read_ledger(path)
-        chance = records[0]["chance"]
+        study = read_study(path)
+        report = write_study(study, output / "report")
+        chance = study.study.chance
         guess = "" if chance is None else f" (guessing reaches {chance:.1%})"
-        console.print(summary_table(summary_rows(records), f"Accuracy on test images{guess}"))
+        rows = text_rows(summarise(study))
+        console.print(summary_table(rows, f"Accuracy on test images{guess}"))
     except REPORT_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"
         say(f"error: no report ({reason}). Everything is in {path}.", error=True)

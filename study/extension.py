@@ -9,7 +9,7 @@ from study.ledger import Record
 from study.spec import StudySpec
 
 # What does not change the meaning of a trial.
-FREE = ("trials", "budget", "resources", "max_concurrent", "retries", "storage")
+FREE = ("trials", "budget", "resources", "max_concurrent", "retries", "storage", "export")
 
 
 def extended_spec(records: Sequence[Record], overrides: Sequence[str], source: str) -> StudySpec:

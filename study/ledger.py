@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
+# The file in a study's folder.
+NAME = "ledger.jsonl"
+
+VERSION = 1
+"""The form of what is written here. What an older release would misread has the next number."""
 
 
 class Ledger:
@@ -19,7 +24,8 @@ class Ledger:
     was killed while writing, is cut when the file is opened.
 
     Raises:
-        ValueError: if the file holds a broken line other than a torn last one.
+        ValueError: if the file holds a broken line other than a torn last one, or is of a newer
+            version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +33,7 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         if path.exists():
-            for _, line in _whole_lines(path):
+            for _, line in whole_lines(path):
                 whole += len(line)
         # Unbuffered: what write() has returned from is with the kernel, even if we are killed.
         self._file = path.open("ab", buffering=0)
@@ -67,15 +73,43 @@ def read_ledger(path: Path) -> list[Record]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if any other line is not a record, naming the file and the line.
+        ValueError: if any other line is not a record, naming the file and the line; or if the
+            file is of a newer version, naming both.
     """
-    return [record for record, _ in _whole_lines(path)]
+    return list(iterate_ledger(path))
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
-    """Yields each record with the bytes of its line."""
+def iterate_ledger(path: Path) -> Iterator[Record]:
+    """As `read_ledger`, one record after the other, so that not all are in memory at once."""
+    for record, _ in whole_lines(path):
+        yield record
+
+
+def check_version(record: Record, source: str) -> None:
+    """Refuses a session (`study`, `resumed`) that a newer release wrote into `source`.
+
+    Raises:
+        ValueError: naming the version found and the newest one known here.
+    """
+    found = record.get("version", VERSION)
+    if record["kind"] in ("study", "resumed") and not (
+        isinstance(found, int) and 1 <= found <= VERSION
+    ):
+        raise ValueError(
+            f"a ledger must be of version {VERSION} at most to be read by this release, but "
+            f"{source} has version {found!r}: it was written by a newer one; update this project."
+        )
+
+
+def whole_lines(path: Path, offset: int = 0, before: int = 0) -> Iterator[tuple[Record, bytes]]:
+    """Yields each record with the bytes of its line, from a byte on, `before` lines into the file.
+
+    Raises:
+        ValueError: as `read_ledger`.
+    """
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        file.seek(offset)
+        for number, line in enumerate(file, start=before + 1):
             if not line.endswith(b"\n"):
                 return
             try:
@@ -90,6 +124,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
                     f"every line of a ledger must be a JSON object with a 'kind', but line "
                     f"{number} of {path} is {line[:60].decode(errors='replace')!r}."
                 )
+            check_version(record, str(path))
             yield record, line
 
 

@@ -15,18 +15,33 @@ NAME = "lock"
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
+def held(output: Path, name: str = NAME) -> bool | None:
+    """Whether a process runs the study of this folder; None where that cannot be told.
+
+    The lock is tried and let go of at once; a folder without the file was never run here.
+    """
+    try:
+        with (output / name).open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
 @contextlib.contextmanager
-def only_one(output: Path) -> Iterator[None]:
+def only_one(output: Path, name: str = NAME) -> Iterator[None]:
     """Holds the folder of a study.
 
-    The system lets go of the lock when the process ends, however it ends: a file `lock` that is
+    The system lets go of the lock when the process ends, however it ends: a file `name` that is
     left over holds nobody up.
 
     Raises:
         MistakeError: if another process runs the study, naming its host and process; or if the
             folder cannot be written to.
     """
-    path = output / NAME
+    path = output / name
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:

@@ -1,6 +1,7 @@
 """`--once`: one configuration in this process, without Ray; the records are those of a study."""
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from study.interrupts import Interrupts, catch_interrupts
 from study.ledger import Ledger, Record
+from study.mlflow_links import browse_command, default_uri
 from study.planning import Plan, PlannedTrial
+from study.preparation import Split, sizes_by_hash
 from study.probe import open_trainer, use_threads
 from study.provenance import opening_records
 from study.terminal import say
-from study.tracking import Tracker, browse_command, default_uri
+from study.tracker import Tracker, missing_in_mlflow
 
 if TYPE_CHECKING:
     from study.probe import SequentialTrainer
@@ -37,23 +40,23 @@ def single_trial(plan: Plan) -> PlannedTrial:
     return cell.trial("search", {}, cell.search_seed)
 
 
-def run_once(plan: Plan, output: Path, hashes: Mapping[str, str]) -> int:
+def run_once(plan: Plan, output: Path, splits: Mapping[str, Split]) -> int:
     """Trains the single trial of a plan and records it in `output`, with MLflow.
 
     The newest checkpoint is in `output`/checkpoint. Returns the exit code of `study/run.py`.
     """
     trial = single_trial(plan)
     with catch_interrupts() as interrupts, contextlib.ExitStack() as stack:
-        tracker = Tracker(default_uri(output), output / "mlflow-artifacts")
+        tracker = Tracker(output, default_uri(output))
         stack.callback(_close, tracker, output)
         ledger = stack.enter_context(contextlib.closing(Ledger(output / "ledger.jsonl")))
 
         def record(one: Record) -> None:
             one.setdefault("time", round(time.time(), 3))
             ledger.append(one)
-            tracker.write(one)
 
-        for one in opening_records(plan, hashes):
+        hashes = {name: one.sha256 for name, one in splits.items()}
+        for one in opening_records(plan, hashes, sizes_by_hash(splits)):
             if one["kind"] == "study":
                 one["once"] = True
             record(one)
@@ -120,7 +123,8 @@ def _tasks(
             f"{time.monotonic() - start:>8.1f}"
         )
         row = {"metrics": metrics, "accuracy_row": list(result.accuracy_row)}
-        record({"kind": "task", "trial": trial.id, "task": result.task, **row})
+        place = {"host": platform.node(), "device": trainer.device_name}
+        record({"kind": "task", "trial": trial.id, "task": result.task, **row, **place})
         trainer.save(output / CHECKPOINT)
         saved = {"trial": trial.id, "task": result.task, "path": CHECKPOINT}
         record({"kind": "checkpoint", **saved})
@@ -128,6 +132,6 @@ def _tasks(
 
 def _close(tracker: Tracker, output: Path) -> None:
     if not tracker.close(TRACKING_SECONDS):
-        say(f"Warning: {tracker.failure} Everything is in {output / 'ledger.jsonl'}.")
+        say(missing_in_mlflow(tracker.failure, output))
     command, link = browse_command(output).splitlines()
     say(f"Records: {output / 'ledger.jsonl'}\nMLflow: {command}\n  then open {link}")

@@ -5,12 +5,16 @@ import os
 from collections.abc import Sequence
 
 OF_A_FILE = ("a study file", "--set")
+# Of servers and of databases that MLflow writes to.
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 # What each of these reads beside itself.
 READS = {
     "list": (),
     "schema": (),
     "compare": (),
     "attach": ("--output",),
+    "report": ("--output",),
+    "replay": ("--tracking-uri",),
     "validate": OF_A_FILE,
     "prepare": OF_A_FILE,
     "plan": (*OF_A_FILE, "--probe", "--past"),
@@ -26,6 +30,18 @@ def check_options(options: argparse.Namespace) -> None:
     """
     if options.price is not None and not options.plan:
         raise ValueError("--price must be given with --plan.")
+    if options.tracking_uri is not None and options.replay is None:
+        raise ValueError(
+            "--tracking-uri must be given with --replay: a study that runs writes to what "
+            "MLFLOW_TRACKING_URI names."
+        )
+    if options.tracking_uri is not None:
+        scheme = options.tracking_uri.partition("://")[0].partition("+")[0]
+        if "://" not in options.tracking_uri or scheme not in SCHEMES:
+            raise ValueError(
+                f"--tracking-uri must begin with one of {list(SCHEMES)} and '://', but got "
+                f"{options.tracking_uri!r}."
+            )
     if options.price is not None and not 0 <= options.price < float("inf"):
         raise ValueError(f"--price must be a number of at least 0, but got {options.price:g}.")
     given = {
@@ -35,6 +51,7 @@ def check_options(options: argparse.Namespace) -> None:
         "--past": options.past,
         "--set": options.set,
         "--detach": options.detach,
+        "--tracking-uri": options.tracking_uri,
     }
     here = [what for what, value in given.items() if value]
     if options.resume is not None:

@@ -1,12 +1,14 @@
 """The data of a study before it starts: checked, pinned by hash, prepared on demand."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from study.cluster_address import LOCAL, cluster_address
 from study.planning import Cell, Plan
 from trainables.config import DataConfig
 from trainables.data.prepare import (
+    Manifest,
     MissingFilesError,
     has_files,
     prepare,
@@ -15,8 +17,31 @@ from trainables.data.prepare import (
 )
 
 
+@dataclass(frozen=True)
+class Split:
+    """The split of a data set: hash of its manifest, number of classes and of images."""
+
+    sha256: str
+    classes: int
+    train: int
+    test: int
+
+
 def data_hashes(plan: Plan) -> dict[str, str]:
-    """The sha256 of the split manifest of each data set of a plan, by what is read.
+    """The sha256 of the split manifest of each data set of a plan; see `data_splits`."""
+    return {name: one.sha256 for name, one in data_splits(plan).items()}
+
+
+def sizes_by_hash(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
+    """Classes and images of splits by their hash, for the ledger."""
+    return {
+        one.sha256: {"classes": one.classes, "train": one.train, "test": one.test}
+        for one in splits.values()
+    }
+
+
+def data_splits(plan: Plan) -> dict[str, Split]:
+    """The split of each data set of a plan, by what is read.
 
     Where trials run on other machines (on a Ray cluster), this one may be without the files: sets
     that are missing here are left out.
@@ -24,14 +49,14 @@ def data_hashes(plan: Plan) -> dict[str, str]:
     Raises:
         ValueError: if files are missing or wrong.
     """
-    hashes = {}
+    splits = {}
     for config in data_configs(plan):
         try:
-            hashes[_what_is_read(config)] = split_of(config).sha256
+            splits[_what_is_read(config)] = _split(split_of(config))
         except MissingFilesError:
             if cluster_address() == LOCAL:
                 raise
-    return hashes
+    return splits
 
 
 def pinned(plan: Plan, hashes: Mapping[str, str]) -> Plan:
@@ -80,6 +105,11 @@ def data_configs(plan: Plan) -> list[DataConfig]:
 def data_of(cell: Cell) -> DataConfig:
     """What the trials of a cell read: the same for all, since data is never searched."""
     return cell.config("search", next(cell.corners()), cell.search_seed).data
+
+
+def _split(manifest: Manifest) -> Split:
+    counts = Counter(one.split for one in manifest.entries)
+    return Split(manifest.sha256, len(manifest.class_names), counts["train"], counts["test"])
 
 
 def _what_is_read(config: DataConfig) -> str:

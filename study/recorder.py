@@ -80,6 +80,8 @@ class Recorder(tune.Callback):
                 "task": result["task"],
                 "metrics": dict(result["metrics"]),
                 "accuracy_row": list(result["accuracy_row"]),
+                "host": result.get("hostname"),
+                "device": result.get("device"),
             }
         )
 

@@ -11,11 +11,10 @@ from optuna.distributions import CategoricalDistribution
 
 from study.checkpoints import broken
 from study.folders import newest
-from study.ledger import Record
+from study.ledger import NAME, Record
 from study.planning import Cell, Plan, PlannedTrial
 
 Metrics = Mapping[str, float]
-NAME = "ledger.jsonl"
 # The key of a trial's config that holds the folder of the checkpoint it goes on from.
 RESUME_FROM = "resume_from"
 
@@ -187,7 +186,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "it sees another number of tasks"
 
 
-def find_study(wanted: str, roots: Sequence[Path]) -> Path:
+def find_study(wanted: str, roots: Sequence[Path], option: str = "--resume") -> Path:
     """The folder of a study: a folder, its ledger, or the start of a name below one of `roots`.
 
     Of several folders whose names begin like this, it is the one that was written to last.
@@ -202,7 +201,7 @@ def find_study(wanted: str, roots: Sequence[Path]) -> Path:
     if found is None:
         places = " or ".join(str(root.resolve()) for root in roots)
         raise ValueError(
-            f"--resume must name the folder of a study, its {NAME} or the start of the name of a "
+            f"{option} must name the folder of a study, its {NAME} or the start of the name of a "
             f"folder in {places}, but got {wanted!r}."
         )
     return found

@@ -114,6 +114,23 @@ def _parser() -> argparse.ArgumentParser:
         "trials, further seeds, further values of the grid): its folder, or the start of the "
         "folder's name in results",
     )
+    modes.add_argument(
+        "--report",
+        metavar="NAME_OR_DIR",
+        help="write the report of a study anew from its ledger, also while it runs (into --output, "
+        "or the folder report beside the ledger), and stop",
+    )
+    modes.add_argument(
+        "--replay",
+        metavar="NAME_OR_DIR",
+        help="write all records of a study to MLflow, where what is there already stays single: "
+        "for a time without MLflow, or into another store",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow store of --replay (default: $MLFLOW_TRACKING_URI, or the study's mlflow.db)",
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -6,10 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from study.ledger import Record
-from study.run_words import finite, params_of, provenance_tags, short, tags_of
+from study.run_words import (
+    finite,
+    model_name,
+    objective_of,
+    params_of,
+    provenance_tags,
+    seeds_confirmed,
+    short,
+    tags_of,
+    trial_tags,
+)
 from study.seed_means import SeedMeans, canonical
 from study.session_walls import SessionWalls
 from study.tracked_store import Store
+from study.trial_notes import TrialNotes
 
 STATUS = {
     "completed": "FINISHED",
@@ -24,6 +35,7 @@ COLUMNS = (
     "metrics.`test/forgetting`",
     "metrics.`val/accuracy`",
     "metrics.`subspace/dim_free`",
+    "tags.`role`",
     "tags.`status`",
 )
 
@@ -32,8 +44,9 @@ class RunTree:
     """Writes records, in the order of the ledger, into a store.
 
     It remembers what it was told before it asks the store for anything, and opens runs when they
-    are needed. So after a time without a server only the records of that time are missing. Kinds
-    that are not known here are passed over.
+    are needed. A record that the store could not take can be written again, as often as need be.
+    Of a trial that the store holds whole already nothing is written again. Kinds that are not
+    known here are passed over.
     """
 
     def __init__(self, store: Store) -> None:
@@ -43,27 +56,34 @@ class RunTree:
         self._counts: dict[tuple[str, str], int] = {}
         self._runs: dict[str, str] = {}
         self._ended: dict[str, str] = {}
+        # How trials ended whose end was not written yet.
+        self._ending: dict[str, Record] = {}
+        self._spoiled: set[str] = set()
         self._tasks: dict[str, dict[int, Record]] = {}
         self._reached: dict[str, dict[str, dict[str, float]]] = {}
         self._means = SeedMeans()
         self._winners: dict[str, Record] = {}
         self._settings: dict[str, dict[str, int]] = {}
         self._averaged: dict[str, tuple[str, int]] = {}
-        self._spec: Mapping[str, Any] = {}
+        self._session: Record = {}
+        self._notes = TrialNotes(store)
         self._sessions = SessionWalls()
         # Numbers of the later sessions by when they began, and those the store was told of.
         self._resumptions: dict[float, int] = {}
         self._told: set[int] = set()
+        self._shown: set[str] = set()
         self._kinds: dict[str, Callable[[Record], None]] = {
             "study": self._study,
             "resumed": self._resumed,
             "cell": self._cell,
             "trial": self._trial,
             "task": self._task,
+            "checkpoint": self._checkpoint,
             "end": self._end,
             "winner": self._winner,
             "front": self._front,
             "failed_cell": self._failed_cell,
+            "model": self._model,
             "estimate": self._estimate,
             "finished": self._finished,
         }
@@ -79,24 +99,37 @@ class RunTree:
         if writes is not None:
             writes(record)
 
+    def spoil(self, record: Record) -> None:
+        """Takes note that a record could not be written: its trial is not marked whole any more.
+
+        Whoever writes the ledger again would pass over it otherwise.
+        """
+        if "trial" in record:
+            self._spoiled.add(record["trial"])
+
     def _study(self, record: Record) -> None:
-        self._spec = record["spec"]
+        self._begin(record)
         started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record["time"]))
         self._announce("study", record, f"{record['name']} · {started}")
 
     def _resumed(self, record: Record) -> None:
         """A later session: the study runs again, of another commit perhaps."""
-        self._spec = record["spec"]
+        self._begin(record)
         number = self._resumptions.setdefault(record["time"], len(self._resumptions) + 2)
         run = self._running("study")
         if number not in self._told:
             self._store.write_tags(run, {**provenance_tags(record), "sessions": number})
-            self._store.attach_spec(run, record["spec"], f"study_{number}.yaml")
+            self._store.attach_yaml(run, f"study_{number}.yaml", record["spec"])
             self._told.add(number)
+
+    def _begin(self, record: Record) -> None:
+        self._session = record
+        self._notes.begin(record)
 
     def _cell(self, record: Record) -> None:
         name = " · ".join(short(*item) for item in record["key"].items())
-        if self._announce(record["cell"], record, name):
+        if self._announce(record["cell"], record, name) or record["cell"] not in self._shown:
+            self._shown.add(record["cell"])
             cells = [known for known in self._known.values() if known["kind"] == "cell"]
             searched = dict.fromkeys(key for known in cells for key in known["search"])
             self._store.show_columns([*COLUMNS, *(f"params.`{key}`" for key in searched)])
@@ -125,10 +158,14 @@ class RunTree:
         if task in tasks:
             return
         metrics = finite(record["metrics"])
-        self._store.write_metrics(self._running(trial), metrics, task, record)
+        run = self._running(trial)
+        if not self._store.is_whole(trial):
+            self._notes.place(trial, run, record)
+            self._store.write_metrics(run, metrics, task, record)
         tasks[task] = record if known["role"] == "confirm" else {}
-        if known["role"] == "search" and len(self._objective) > 1:
-            values = {key: metrics[key] for key in self._objective if key in metrics}
+        objective = objective_of(self._session["spec"])
+        if known["role"] == "search" and len(objective) > 1:
+            values = {key: metrics[key] for key in objective if key in metrics}
             self._reached.setdefault(known["cell"], {})[trial] = values
 
     def _end(self, record: Record) -> None:
@@ -136,20 +173,50 @@ class RunTree:
         known = self._known[trial]
         if self._ended.get(trial) == status:
             return
-        run = self._run(trial)
-        told = {key: record[key] for key in ("error", "reason", "retries") if record.get(key)}
-        self._store.write_tags(run, {"status": status, **told})
+        self._ending[trial] = record
+        run, whole = self._run(trial), self._store.is_whole(trial)
+        if not whole:
+            told = {key: record[key] for key in ("error", "reason", "retries") if record.get(key)}
+            self._store.write_tags(run, {"status": status, **told})
         tasks = self._tasks.get(trial, {})
         confirmed = status == "completed" and known["role"] == "confirm"
         # When a ledger is replayed the records of the trial's tasks are gone already.
         if confirmed and any(tasks.values()):
-            rank = known["params"].get("method.rank")
-            self._store.attach_results(run, self._names[trial], rank, tasks)
+            if not whole:
+                self._notes.attach(known, run, self._names[trial], tasks)
             self._means.add(known, {task: finite(one["metrics"]) for task, one in tasks.items()})
             self._tasks[trial] = {task: {} for task in tasks}
-        self._close(trial, status, record)
         if confirmed:
-            self._average(known["cell"], record, least=self._seeds)
+            self._average(known["cell"], record, least=seeds_confirmed(self._session["spec"]))
+        if not whole:
+            self._close(trial, status, record)
+        self._ended[trial] = status
+        del self._ending[trial]
+
+    def _checkpoint(self, record: Record) -> None:
+        trial = record["trial"]
+        self._notes.checkpoint(record)
+        # The one of the last task can be safe after the trial's end.
+        known = self._known[trial]
+        # After that the run can be marked whole already, so this is written in any case.
+        if trial in self._ended and known["role"] == "confirm":
+            self._notes.tell_checkpoint(trial, self._run(trial))
+
+    def _model(self, record: Record) -> None:
+        """Merged weights of a cell's winner."""
+        study, cell, trial = "study", record["cell"], self._known[record["trial"]]
+        last = self._means.of(cell, trial["searched"])
+        accuracy = last[max(last)].get("test/accuracy") if last else None
+        tags = {
+            "study": self._names[study],
+            "cell": cell,
+            "seed": trial["seed"],
+            "sha256": record["sha256"],
+            "bytes": record["bytes"],
+            **({} if accuracy is None else {"mean test/accuracy": round(accuracy, 6)}),
+        }
+        name = model_name(self._known[study]["name"], self._names[cell])
+        self._store.register_model(self._run(record["trial"]), record["folder"], name, tags)
 
     def _winner(self, record: Record) -> None:
         cell = record["cell"]
@@ -178,7 +245,9 @@ class RunTree:
         tried = [one for trial, one in reached.items() if self._ended.get(trial) == "completed"]
         values = [finite(one["values"]) for one in points]
         front = dict(zip(numbers, values, strict=True))
-        self._store.attach_front(run, self._names[cell], self._objective, tried, front)
+        self._store.attach_front(
+            run, self._names[cell], objective_of(self._session["spec"]), tried, front
+        )
 
     def _failed_cell(self, record: Record) -> None:
         """A cell whose search found no winner: it closes as completed, but says why it is empty."""
@@ -193,7 +262,8 @@ class RunTree:
         status = record["status"]
         for item, known in self._known.items():
             if known["kind"] == "trial" and item in self._runs and item not in self._ended:
-                self._close(item, "interrupted", record)
+                end = self._ending.get(item, {**record, "status": "interrupted"})
+                self._close(item, end["status"], end)
         for item, known in self._known.items():
             if known["kind"] == "cell" and status == "completed":
                 self._average(item, record, least=1)
@@ -202,20 +272,6 @@ class RunTree:
                 self._close(item, status, record)
         wall = {"wall_seconds": round(self._sessions.total, 1)}
         self._store.write_tags(self._run("study"), wall)
-
-    @property
-    def _objective(self) -> Mapping[str, str]:
-        found = self._spec.get("objective")
-        return found if isinstance(found, Mapping) else {}
-
-    @property
-    def _seeds(self) -> int:
-        """How many seeds the last session confirms each winner on."""
-        planned = self._spec.get("seeds") or ()
-        search = self._spec.get("search")
-        protocol = search.get("protocol") if isinstance(search, Mapping) else None
-        # The first one is the search's own then.
-        return len(planned) - (protocol == "transfer")
 
     def _number(self, cell: str, setting: Mapping[str, Any]) -> int:
         """Counts the settings that a cell confirms, in the order in which they come."""
@@ -235,7 +291,8 @@ class RunTree:
         run = self._run(item)
         cell = self._known[item]["cell"] if self._known[item]["kind"] == "trial" else item
         for one in dict.fromkeys((item, cell)):
-            if self._ended.pop(one, None):
+            self._ending.pop(one, None)
+            if self._ended.pop(one, None) and not self._store.is_whole(one):
                 self._store.set_status(self._run(one), "RUNNING", None)
         return run
 
@@ -251,15 +308,28 @@ class RunTree:
                 self._store.show_columns(COLUMNS)
             else:
                 parent = self._run("study" if record["kind"] == "cell" else record["cell"])
-            run = self._store.open_run(item, self._names[item], parent, tags_of(record), record)
-            self._store.write_params(run, params_of(record))
+            run = self._store.open_run(item, self._names[item], parent, self._tags(item), record)
+            if not self._store.is_whole(item):
+                self._store.write_params(run, params_of(record))
+                self._notes.data(run, record)
             if record["kind"] == "study":
-                self._store.attach_spec(run, record["spec"], "study.yaml")
+                self._store.attach_yaml(run, "study.yaml", record["spec"])
             self._runs[item] = run
         return self._runs[item]
 
+    def _tags(self, item: str) -> dict[str, Any]:
+        record = self._known[item]
+        tags = tags_of(record)
+        if record["kind"] == "trial":
+            tags |= trial_tags(record, self._session, self._known[record["cell"]])
+        return tags
+
     def _close(self, item: str, status: str, record: Record) -> None:
-        self._store.set_status(self._run(item), STATUS[status], record)
+        run = self._run(item)
+        self._store.set_status(run, STATUS[status], record)
+        ended = self._known[item]["kind"] == "trial" and status != "interrupted"
+        if ended and item not in self._spoiled:
+            self._store.mark_whole(run, len(self._tasks.get(item, ())))
         self._ended[item] = status
 
     def _average(self, cell: str, record: Record, least: int) -> None:

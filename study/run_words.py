@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,13 +37,55 @@ def tags_of(record: Record) -> dict[str, Any]:
 
 def provenance_tags(record: Record) -> dict[str, Any]:
     """Tags that tell what code and data a session of a study ran with."""
-    versions = ", ".join(f"{name} {one}" for name, one in record["versions"].items())
-    tags = {key: record[key] for key in ("commit", "host", "chance")} | {"versions": versions}
+    tags = {key: record[key] for key in ("commit", "host", "chance")}
+    tags["versions"] = _versions(record)
     # Ledgers of before the data sets of files have none.
     tags |= {f"split of {name}": sha256 for name, sha256 in record.get("data", {}).items()}
     if record["commit"]:
         tags["mlflow.source.git.commit"] = record["commit"]
     return tags
+
+
+def trial_tags(trial: Record, session: Record, cell: Record) -> dict[str, Any]:
+    """Tags of a trial's run beside those of `tags_of`: code, data and rules that it ran with.
+
+    `session` is the record of the session that launched it, `cell` that of its cell.
+    """
+    search = session["spec"].get("search")
+    protocol = search.get("protocol") if isinstance(search, Mapping) else None
+    params = trial["params"]
+    tags = {
+        "protocol": cell["key"].get("search.protocol", protocol),
+        "preset": params.get("preset"),
+        "split_sha256": params.get("data.split_sha256"),
+        "commit": session["commit"],
+        "versions": _versions(session),
+        "mlflow.source.git.commit": session["commit"],
+    }
+    return {key: one for key, one in tags.items() if one is not None}
+
+
+def objective_of(spec: Mapping[str, Any]) -> Mapping[str, str]:
+    """Metrics to max or min, of the spec in a record; empty where it does not say."""
+    found = spec.get("objective")
+    return found if isinstance(found, Mapping) else {}
+
+
+def seeds_confirmed(spec: Mapping[str, Any]) -> int:
+    """How many seeds the spec in a record confirms each winner on."""
+    planned = spec.get("seeds") or ()
+    search = spec.get("search")
+    protocol = search.get("protocol") if isinstance(search, Mapping) else None
+    # The first one is the search's own then.
+    return len(planned) - (protocol == "transfer")
+
+
+def model_name(study: str, cell: str) -> str:
+    """The name under which a cell's winner is registered, of the names of study and cell.
+
+    MLflow refuses '/' and ':' there, and commands are easier to type without spaces.
+    """
+    return ".".join(re.sub(r"[^A-Za-z0-9_=-]+", "-", one) for one in (study, *cell.split(" · ")))
 
 
 def params_of(record: Record) -> dict[str, Any]:
@@ -63,3 +106,7 @@ def short(key: str, value: Any) -> str:
     if key == "search.tuned_on":
         return f"tuned on {value}"
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]} {json.dumps(value)}"
+
+
+def _versions(session: Record) -> str:
+    return ", ".join(f"{name} {one}" for name, one in session["versions"].items())

@@ -14,7 +14,7 @@ from study.schema_parts import (
     sentences,
 )
 from study.sections import CRITERIA, PROTOCOLS, PRUNERS, Budget, Pruner, Resources, Search
-from study.spec import MODES, OBJECTIVES, RESERVED, SAMPLERS, StudySpec
+from study.spec import EXPORTS, MODES, OBJECTIVES, RESERVED, SAMPLERS, StudySpec
 from trainables import catalog
 from trainables.config import (
     BackboneConfig,
@@ -86,6 +86,7 @@ def study_schema() -> Schema:
         "max_concurrent": {"type": ["integer", "null"], "minimum": 1},
         "retries": {"type": "integer", "minimum": 0},
         "storage": {"type": ["string", "null"], "pattern": "^/"},
+        "export": {"enum": list(EXPORTS)},
     }
     for key, one in properties.items():
         one.setdefault("description", own[key])

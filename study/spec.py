@@ -14,6 +14,7 @@ from study.sections import CRITERIA, Budget, Pruner, Resources, Search, section
 
 SAMPLERS = ("tpe", "multivariate_tpe", "gp", "nsga2", "random", "grid", "qmc")
 MODES = ("max", "min")
+EXPORTS = ("best", "none")
 SPLIT_METRICS = (
     "accuracy",
     "average_anytime_accuracy",
@@ -66,7 +67,9 @@ class StudySpec:
     `trials` is the number of search trials a cell, which `budget` may cut. `seeds` in a study
     file may be "published": those of the recipe that all cells select. A trial whose process dies
     is restarted from its last task `retries` times. `storage` is the absolute folder in which the
-    study's own folder is made (null: results, where it is started).
+    study's own folder is made (null: results, where it is started). `export` says whether the
+    merged weights of each cell's winner, of its first confirmed seed, are kept ("best") or not
+    ("none").
     """
 
     name: str
@@ -84,6 +87,7 @@ class StudySpec:
     max_concurrent: int | None = None
     retries: int = 1
     storage: str | None = None
+    export: str = "best"
     source: str = "study"
 
     def __post_init__(self) -> None:
@@ -108,6 +112,7 @@ class StudySpec:
             rules.whole("max_concurrent", self.max_concurrent, least=1)
         rules.whole("retries", self.retries, least=0)
         _check_storage(self.storage)
+        rules.one_of("export", self.export, EXPORTS)
         _check_together(self)
 
     @property

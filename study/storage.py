@@ -46,8 +46,13 @@ def is_full(error: BaseException) -> bool:
 
 def resume_command(output: Path) -> str:
     """The command that goes on with the study of a folder."""
+    return command("--resume", output)
+
+
+def command(option: str, output: Path) -> str:
+    """The command line with an option of study/run.py that takes a study's folder."""
     script = sys.argv[0] if Path(sys.argv[0]).name == "run.py" else "study/run.py"
-    return f"python {shlex.quote(script)} --resume {shlex.quote(str(output))}"
+    return f"python {shlex.quote(script)} {option} {shlex.quote(str(output))}"
 
 
 def _tells(error: BaseException) -> bool:

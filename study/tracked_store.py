@@ -23,12 +23,24 @@ class Store(Protocol):
         """Finds or makes the run of an item and returns its id; a new one begins at `record`."""
         ...
 
+    def is_whole(self, item: str) -> bool:
+        """Whether the store held all of an item's run, up to its end, when it was opened."""
+        ...
+
     def set_status(self, run: str, status: str, record: Record | None) -> None:
         """Sets MLflow's word for how a run stands, and its end unless `record` is None."""
         ...
 
+    def mark_whole(self, run: str, tasks: int) -> None:
+        """Notes in the store that a run with so many tasks has come to its end there."""
+        ...
+
     def write_metrics(self, run: str, metrics: Mapping[str, float], step: int, at: Record) -> None:
-        """Writes metrics at the time of a record."""
+        """Writes metrics at the time of a record; the store may keep them back until `flush`."""
+        ...
+
+    def flush(self) -> None:
+        """Writes the metrics that were kept back."""
         ...
 
     def write_params(self, run: str, params: Mapping[str, Any]) -> None:
@@ -39,12 +51,21 @@ class Store(Protocol):
         """Writes tags over those of the same names."""
         ...
 
-    def attach_spec(self, run: str, spec: Mapping[str, Any], name: str) -> None:
-        """Attaches the study file under a name."""
+    def write_data(
+        self, run: str, name: str, sha256: str, sizes: Mapping[str, int], use: str
+    ) -> None:
+        """Names the data set that a run reads: by the hash of its split, its sizes, and for what.
+
+        What a data set is, a store holds once for all runs; what it is used for, for each.
+        """
+        ...
+
+    def attach_yaml(self, run: str, name: str, plain: Mapping[str, Any]) -> None:
+        """Attaches plain data as a YAML file called `name`."""
         ...
 
     def attach_results(self, run: str, name: str, rank: Any, tasks: Mapping[int, Record]) -> None:
-        """Attaches what a whole trial came to, given its task records."""
+        """Attaches the accuracy matrix and pictures of a trial's task records, by task."""
         ...
 
     def attach_front(
@@ -55,8 +76,9 @@ class Store(Protocol):
         tried: Sequence[Mapping[str, float]],
         front: Mapping[int, Mapping[str, float]],
     ) -> None:
-        """Attaches a picture of a Pareto front: metric to max or min, and the values of settings.
+        """Attaches a picture of what the trials of a cell reached, and of its front by number."""
+        ...
 
-        `tried` are the settings of all search trials that completed, `front` those by number.
-        """
+    def register_model(self, run: str, folder: str, name: str, tags: Mapping[str, Any]) -> None:
+        """Attaches merged weights, a folder of the study's, and registers them as a version."""
         ...

@@ -1,45 +1,35 @@
-"""MLflow: the only file that imports mlflow for writing.
-
-`import mlflow` takes seconds and a server can be slow or away. So both happen in one background
-thread: importing this file is quick, and handing a record over never waits. What was lost while
-a server was away is in the ledger; `replay` writes it, and writes nothing twice.
-"""
+"""MLflow: the only file that imports mlflow for writing."""
 
 import json
 import logging
 import os
-import queue
-import shlex
 import shutil
-import sqlite3
-import sys
-import threading
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-from urllib.request import urlopen
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
 from study import pictures
 from study.ledger import Record
-from study.run_tree import RunTree
+from study.mlflow_links import SERVERS, VIEW
+from study.model_export import model_files
 from study.run_words import finite
 
 PAIRS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 VALUE_LENGTH = 5000
-VIEW = "study"
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
-SERVERS = ("http://", "https://")
-ANSWER_SECONDS = 5
-UNEXPECTED = (ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError)
-# Read by mlflow when it is imported; what a user has set stays.
+# Digests of data sets have 36 characters at most.
+DIGEST_LENGTH = 36
+WHOLE = "tasks"
+MODEL_FOLDER = "model"
+ALIAS = "confirmed"
+# Read by mlflow when it is imported; what a user has set stays. It must not repeat a request by
+# itself: a run whose making was answered too late would be there twice.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -47,205 +37,194 @@ ENVIRONMENT = {
 }
 
 
-class Tracker:
-    """Writes a study's records to an MLflow store from a background thread.
-
-    It takes the records of the ledger in their order, each with its `time`. Tracking never fails
-    a study: the first problem is kept in `failure` and later records are still tried.
-
-    Args:
-        uri: tracking URI of MLflow; see `default_uri`.
-        artifacts: folder for artifacts, used where `uri` is a database and not a server.
-    """
-
-    def __init__(self, uri: str, artifacts: Path) -> None:
-        self.failure: str | None = None
-        self._uri = uri
-        self._artifacts = artifacts
-        self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._drained = False
-        # A daemon: a server that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
-        self._thread.start()
-
-    def write(self, record: Record) -> None:
-        """Queues a record and returns at once.
-
-        Raises:
-            ValueError: if the record has no "time": the ledger's and MLflow's must be the same.
-        """
-        if "time" not in record:
-            raise ValueError(f"a tracked record must have a 'time', but got {sorted(record)}.")
-        self._queue.put(record)
-
-    def close(self, timeout: float) -> bool:
-        """Waits up to `timeout` seconds for the queue; True when every record was written."""
-        self._queue.put(None)
-        self._thread.join(timeout)
-        if not self._drained and self.failure is None:
-            self.failure = f"MLflow did not take every record within {timeout:g} seconds."
-        return self.failure is None
-
-    def _work(self) -> None:
-        try:
-            store = _MLflowStore(self._uri, self._artifacts)
-        except ImportError as error:
-            self._fail("any record", error)
-            return
-        tree = RunTree(store)
-        while (record := self._queue.get()) is not None:
-            try:
-                tree.write(record)
-            # The errors of a server's connection are OSErrors, those of a database are MLflow's.
-            # A KeyError: the record is about a cell or trial that was never announced.
-            # The others: a record that json or matplotlib cannot take.
-            except (store.error, OSError, LookupError, *UNEXPECTED) as error:
-                self._fail(f"a record of kind {record['kind']!r}", error)
-        self._drained = True
-
-    def _fail(self, what: str, error: Exception) -> None:
-        if self.failure is None:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            self.failure = f"MLflow could not take {what}: {text[:400].rstrip('.')}."
-
-
-def replay(records: Iterable[Record], tracker: Tracker) -> None:
-    """Hands the records of a ledger to a tracker; what the store holds already stays single."""
-    for record in records:
-        tracker.write(record)
-
-
-def default_uri(output: Path) -> str:
-    """Returns the tracking URI that MLFLOW_TRACKING_URI names, else that of `output`'s database.
-
-    A cluster's head runs a server, to which the process that drives a study is the only writer.
-    """
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{output.resolve() / 'mlflow.db'}"
-
-
-def browse_command(output: Path) -> str:
-    """Returns the command that opens MLflow on an output folder and, below it, the link to open.
-
-    The link names the runs: MLflow's own first page is about something else, and empty.
-    """
-    uri = default_uri(output)
-    view = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
-    if uri.startswith(SERVERS):
-        runs = f"{uri.rstrip('/')}/#/experiments/{_experiment_at(uri, output)}/runs?{view}"
-        place = urlsplit(uri)
-        if place.hostname in ("127.0.0.1", "localhost"):
-            port = place.port or 80
-            return f"ray attach -p {port} CLUSTER.yaml (from elsewhere; here it runs)\n{runs}"
-        return f"runs at {uri}\n{runs}"
-    installed = shutil.which("mlflow")
-    beside = Path(sys.executable).with_name("mlflow")
-    own = installed is not None and Path(installed) == beside
-    program = "mlflow" if own else f"{shlex.quote(sys.executable)} -m mlflow"
-    return (
-        # Without job execution and with one worker it starts in 5 seconds instead of 15.
-        "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false "
-        f"{program} ui --workers 1 --port 5000 --backend-store-uri {shlex.quote(uri)}\n"
-        f"http://127.0.0.1:5000/#/experiments/{_experiment_in(output)}/runs?{view}"
-    )
-
-
-class _MLflowStore:
+class MLflowStore:
     """Implements `Store` with MlflowClient and no global state.
 
     Every run carries the tags `study_id` and `study_item`, by which a later process finds it.
     A metric written again is kept once, since its time is the record's and not the clock's.
+    Metrics are kept back, so that those of several tasks can go in one call.
+
+    Args:
+        uri: tracking URI: of a server or of a database on this machine.
+        output: the study's folder; below a database's artifacts go to `mlflow-artifacts` in it.
 
     Raises:
         ImportError: if mlflow is not installed.
     """
 
-    def __init__(self, uri: str, artifacts: Path) -> None:
+    def __init__(self, uri: str, output: Path) -> None:
         for key, value in ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         import mlflow
+        from sqlalchemy.exc import SQLAlchemyError
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        self.error: type[Exception] = mlflow.exceptions.MlflowException
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.errors: tuple[type[Exception], ...] = (
+            mlflow.exceptions.MlflowException,
+            OSError,
+            # Of a database that cannot be opened.
+            SQLAlchemyError,
+        )
         self._mlflow: Any = mlflow
         self._client: Any = None
         self._uri = uri
-        server = uri.startswith(SERVERS)
-        self._artifacts = None if server else artifacts.resolve().as_uri()
+        self._output = output
+        self._local = not uri.startswith(SERVERS)
         self._experiment = ""
         self._study_id = ""
         self._runs: dict[str, str] = {}
+        self._whole: set[str] = set()
+        # Items whose run was asked for and not answered: it may be there or not.
+        self._unsure: set[str] = set()
+        self._points: dict[str, list[Any]] = {}
+        self._failing: str | None = None
+        # Runs whose metrics were refused: kept for another try, or given up for good.
+        self._held: set[str] = set()
+        self._lost: set[str] = set()
+        self._given_up: set[int] = set()
+
+    def answers(self) -> bool:
+        """Whether the store can be reached."""
+        try:
+            self._open().search_experiments(max_results=1)
+        except self.errors:
+            return False
+        return True
+
+    def begin(self) -> None:
+        """Begins a write: what it fails at is not what an earlier one failed at."""
+        self._failing = None
+
+    def skip(self) -> bool:
+        """Holds back the metrics that the store has refused; whether it was metrics.
+
+        They are tried again with the end of their run, or once they are too many for a call.
+        Refused then too they are given up, and their run is never marked whole.
+        """
+        run, self._failing = self._failing, None
+        if run is None:
+            return False
+        if run in self._held:
+            self._lost.add(run)
+            self._held.discard(run)
+            self._given_up |= {point.timestamp for point in self._points.pop(run)}
+        else:
+            self._held.add(run)
+        return True
+
+    def missing(self) -> set[int]:
+        """Returns the times (ms) of the records whose metrics were kept back or given up."""
+        kept = {point.timestamp for points in self._points.values() for point in points}
+        return kept | self._given_up
 
     def open_experiment(self, name: str, about: str, study_id: str) -> None:
+        """As in `Store`."""
         self._study_id = study_id
-        # Not sooner: it opens the database, and what that raises belongs to a record.
-        self._client = self._client or self._mlflow.MlflowClient(self._uri, self._uri)
-        found = self._client.get_experiment_by_name(name)
+        client = self._open()
+        found = client.get_experiment_by_name(name)
         if found is None:
-            self._experiment = self._client.create_experiment(name, self._artifacts)
+            artifacts = (self._output / "mlflow-artifacts").resolve().as_uri()
+            self._experiment = client.create_experiment(name, artifacts if self._local else None)
         else:
             self._experiment = found.experiment_id
             if found.lifecycle_stage == "deleted":
-                self._client.restore_experiment(self._experiment)
-            page = None
-            while page != "":
-                runs = self._client.search_runs(
-                    [self._experiment], f"tags.study_id = '{study_id}'", page_token=page
-                )
-                self._runs |= {run.data.tags["study_item"]: run.info.run_id for run in runs}
-                page = runs.token or ""
-        self._client.set_experiment_tag(self._experiment, "mlflow.note.content", about)
+                client.restore_experiment(self._experiment)
+            self._find_runs()
+        client.set_experiment_tag(self._experiment, "mlflow.note.content", about)
         kind = ("mlflow.experimentKind", "custom_model_development")
-        self._client.set_experiment_tag(self._experiment, *kind)
+        client.set_experiment_tag(self._experiment, *kind)
 
     def show_columns(self, columns: Sequence[str]) -> None:
+        """As in `Store`."""
         view = json.dumps({"selectedColumns": list(columns)})
         self._client.set_experiment_tag(self._experiment, f"mlflow.sharedViewState.{VIEW}", view)
 
     def open_run(
         self, item: str, name: str, parent: str | None, tags: Mapping[str, Any], record: Record
     ) -> str:
-        if item in self._runs:
-            self.set_status(self._runs[item], "RUNNING", None)
-        else:
+        """As in `Store`."""
+        if item in self._unsure:
+            self._find_runs()
+            self._unsure.discard(item)
+        if item not in self._runs:
             every = {**tags, "study_id": self._study_id, "study_item": item}
             if parent is not None:
                 every["mlflow.parentRunId"] = parent
+            self._unsure.add(item)
             made = self._client.create_run(self._experiment, _stamp(record), _text(every), name)
+            self._unsure.discard(item)
             self._runs[item] = made.info.run_id
+        elif item not in self._whole:
+            self.set_status(self._runs[item], "RUNNING", None)
         return self._runs[item]
 
+    def is_whole(self, item: str) -> bool:
+        """As in `Store`."""
+        return item in self._whole
+
     def set_status(self, run: str, status: str, record: Record | None) -> None:
+        """As in `Store`."""
         if record is None:
             self._client.update_run(run, status=status)
         else:
             self._client.set_terminated(run, status, _stamp(record))
 
+    def mark_whole(self, run: str, tasks: int) -> None:
+        """As in `Store`; not where metrics of the run were given up."""
+        self._flush_run(run)
+        if run not in self._lost:
+            self._client.set_tag(run, WHOLE, str(tasks))
+
     def write_metrics(self, run: str, metrics: Mapping[str, float], step: int, at: Record) -> None:
+        """As in `Store`."""
         make = self._mlflow.entities.Metric
         points = [make(key, value, _stamp(at), step) for key, value in metrics.items()]
-        for start in range(0, len(points), METRICS_PER_CALL):
-            self._client.log_batch(run, metrics=points[start : start + METRICS_PER_CALL])
+        # First, so that points are not there twice where this is tried again.
+        if len(self._points.get(run, ())) + len(points) > METRICS_PER_CALL:
+            self._flush_run(run)
+        self._points.setdefault(run, []).extend(points)
+
+    def flush(self) -> None:
+        """As in `Store`; without those that are held back."""
+        for run in [one for one in self._points if one not in self._held]:
+            self._flush_run(run)
 
     def write_params(self, run: str, params: Mapping[str, Any]) -> None:
+        """As in `Store`."""
         pairs = [self._mlflow.entities.Param(*one) for one in _text(params).items()]
         for start in range(0, len(pairs), PAIRS_PER_CALL):
             self._client.log_batch(run, params=pairs[start : start + PAIRS_PER_CALL])
 
     def write_tags(self, run: str, tags: Mapping[str, Any]) -> None:
+        """As in `Store`."""
         pairs = [self._mlflow.entities.RunTag(*one) for one in _text(tags).items()]
         for start in range(0, len(pairs), PAIRS_PER_CALL):
             self._client.log_batch(run, tags=pairs[start : start + PAIRS_PER_CALL])
 
-    def attach_spec(self, run: str, spec: Mapping[str, Any], name: str) -> None:
+    def write_data(
+        self, run: str, name: str, sha256: str, sizes: Mapping[str, int], use: str
+    ) -> None:
+        """As in `Store`."""
+        entities = self._mlflow.entities
+        source = json.dumps({"data.name": name, "data.split_sha256": sha256})
+        profile = json.dumps(dict(sizes))
+        data = entities.Dataset(
+            name, sha256[:DIGEST_LENGTH], "split manifest", source, profile=profile
+        )
+        context = entities.InputTag("mlflow.data.context", use)
+        self._client.log_inputs(run, [entities.DatasetInput(data, [context])])
+
+    def attach_yaml(self, run: str, name: str, plain: Mapping[str, Any]) -> None:
+        """As in `Store`."""
         # Through JSON, as in the ledger: safe_dump refuses tuples.
-        plain = json.loads(json.dumps(dict(spec)))
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(
+            json.loads(json.dumps(dict(plain))), sort_keys=False, allow_unicode=True
+        )
         self._client.log_text(run, text, name)
 
     def attach_results(self, run: str, name: str, rank: Any, tasks: Mapping[int, Record]) -> None:
-        # log_table appends to a table that exists; written last, it shows that all are there.
-        if any(file.path == "accuracy_matrix.json" for file in self._client.list_artifacts(run)):
-            return
+        """As in `Store`."""
         rows = [tasks[task]["accuracy_row"] for task in sorted(tasks)]
         self._client.log_text(run, pictures.accuracy_csv(rows), "accuracy_matrix.csv")
         self._client.log_figure(run, pictures.accuracy_picture(rows, name), "accuracy_matrix.png")
@@ -253,7 +232,6 @@ class _MLflowStore:
         if layers := pictures.free_dimensions(metrics):
             figure = pictures.free_dimensions_picture(layers, rank, name)
             self._client.log_figure(run, figure, "free_dimensions.png")
-        self._client.log_table(run, pictures.accuracy_columns(rows), "accuracy_matrix.json")
 
     def attach_front(
         self,
@@ -263,9 +241,72 @@ class _MLflowStore:
         tried: Sequence[Mapping[str, float]],
         front: Mapping[int, Mapping[str, float]],
     ) -> None:
+        """As in `Store`."""
         from study.analysis.fronts import front_picture
 
         self._client.log_figure(run, front_picture(objective, tried, front, title), "front.png")
+
+    def register_model(self, run: str, folder: str, name: str, tags: Mapping[str, Any]) -> None:
+        """As in `Store`: one registered model, one version for each run, the newest aliased."""
+        files = model_files(self._output, folder)
+        place = self._client.get_run(run).info.artifact_uri
+        self._put(run, place, files)
+        every = self._client.search_registered_models(f"name = '{name}'")
+        if not every:
+            self._client.create_registered_model(name, description=f"Winner of {tags['cell']}.")
+        told = self._client.search_model_versions(f"name = '{name}'")
+        versions = [int(one.version) for one in told if one.run_id == run]
+        if not versions:
+            made = self._client.create_model_version(
+                name, f"{place}/{MODEL_FOLDER}", run, _text(tags), await_creation_for=0
+            )
+            versions = [int(made.version)]
+        # The answer to the version's making can have been lost; a later study's stays.
+        if max(versions) >= max((int(one.version) for one in told), default=0):
+            self._client.set_registered_model_alias(name, ALIAS, str(max(versions)))
+
+    def _put(self, run: str, place: str, files: Sequence[Path]) -> None:
+        """Attaches files; where a database's artifacts are on the same disk, without a copy."""
+        if not self._local or not place.startswith("file:"):
+            for path in files:
+                self._client.log_artifact(run, str(path), MODEL_FOLDER)
+            return
+        kept = Path(unquote(urlsplit(place).path)) / MODEL_FOLDER
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            (kept / path.name).unlink(missing_ok=True)
+            try:
+                os.link(path, kept / path.name)
+            except OSError:  # on another disk, or one that knows no links
+                shutil.copyfile(path, kept / path.name)
+
+    def _open(self) -> Any:
+        # Not sooner: it opens the database, which can fail.
+        self._client = self._client or self._mlflow.MlflowClient(self._uri, self._uri)
+        return self._client
+
+    def _find_runs(self) -> None:
+        """Finds the runs of the study, and those that had come to their end in the store."""
+        page = None
+        while page != "":
+            runs = self._client.search_runs(
+                [self._experiment], f"tags.study_id = '{self._study_id}'", page_token=page
+            )
+            for run in runs:
+                item = run.data.tags["study_item"]
+                if item not in self._runs and WHOLE in run.data.tags:
+                    self._whole.add(item)
+                self._runs.setdefault(item, run.info.run_id)
+            page = runs.token or ""
+
+    def _flush_run(self, run: str) -> None:
+        points = self._points.get(run, [])
+        self._failing = run
+        for start in range(0, len(points), METRICS_PER_CALL):
+            self._client.log_batch(run, metrics=points[start : start + METRICS_PER_CALL])
+        self._points.pop(run, None)
+        self._held.discard(run)
+        self._failing = None
 
 
 def _text(values: Mapping[str, Any]) -> dict[str, str]:
@@ -281,33 +322,3 @@ def _text(values: Mapping[str, Any]) -> dict[str, str]:
 def _stamp(record: Record) -> int:
     """The time of a record in milliseconds."""
     return int(record["time"] * 1000)
-
-
-def _experiment_at(uri: str, output: Path) -> str:
-    """Returns the id that a server gives to the experiment of a study ("0" if it cannot say).
-
-    Asked without MLflow, as below.
-    """
-    try:
-        with (output / "ledger.jsonl").open(encoding="utf-8") as ledger:
-            name = json.loads(ledger.readline())["name"]
-        query = urlencode({"experiment_name": name})
-        where = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}"
-        with urlopen(where, timeout=ANSWER_SECONDS) as answer:
-            return str(json.load(answer)["experiment"]["experiment_id"])
-    except (OSError, ValueError, LookupError):
-        return "0"
-
-
-def _experiment_in(output: Path) -> str:
-    """Returns the id of the newest experiment in an output folder's database ("0" if none).
-
-    Read without MLflow, whose import would hold up the end of a study for seconds.
-    """
-    path = output.resolve() / "mlflow.db"
-    query = "SELECT MAX(experiment_id) FROM experiments WHERE lifecycle_stage = 'active'"
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            return str(database.execute(query).fetchone()[0] or 0)
-    except sqlite3.Error:
-        return "0"

@@ -170,3 +170,13 @@ def published_seeds(params: Mapping[str, Any]) -> tuple[int, ...]:
     """
     tasks = params.get("data.tasks", DataConfig.tasks)
     return presets.published_seeds(params, tasks, params.get("data.name", DataConfig.name))
+
+
+def published_settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat `params` with what their preset and recipe stand for; nothing else is filled in.
+
+    Raises:
+        ValueError: if there is no such preset or recipe.
+    """
+    tasks = params.get("data.tasks", DataConfig.tasks)
+    return presets.expand(params, tasks, params.get("data.name", DataConfig.name))

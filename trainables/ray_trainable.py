@@ -177,6 +177,7 @@ class ContinualTrainable(tune.Trainable):
             "task": result.task,
             "metrics": metrics,
             "accuracy_row": list(result.accuracy_row),
+            "device": self._trainer.device_name,
             "done": self._trainer.done,
         }
 

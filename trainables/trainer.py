@@ -71,6 +71,12 @@ class SequentialTrainer:
         self._accuracies: list[float] = []
 
     @property
+    def device_name(self) -> str:
+        """What the trial computes on: the name of the GPU, or "cpu"."""
+        cuda = self._device.type == "cuda"
+        return torch.cuda.get_device_name(self._device) if cuda else self._device.type
+
+    @property
     def tasks_seen(self) -> int:
         """Number of tasks trained so far."""
         return len(self._matrix)

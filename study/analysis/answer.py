@@ -1,164 +1,250 @@
-"""The answer in words, made from the numbers and from nothing else."""
+"""The short answer in words, made from the numbers and from nothing else."""
 
+import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from study.analysis import scaling
-from study.analysis.scaling import Comparison, Exhaustion
-from study.analysis.summary import CellSummary
-from study.analysis.wording import bounds, p_text, percent
+from study.analysis.scaling import Comparison
+from study.analysis.standing import Standing
+from study.analysis.summary import ALL, CellSummary
+from study.analysis.task_change import task_change
+from study.analysis.wording import bounds, listed, percent, signed
 
 BASELINE = "sequential"
 """Plain fine-tuning, task after task: what a method must beat to be worth its name."""
+MOST_GROUPS = 3
+"""More groups of cells than this are counted in the answer, and told apart in the table only."""
+FEW = 2
+"""Up to so many differences are given with their numbers."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What can be said of one group of cells, sentence by sentence."""
-
-    group: str
-    sentences: tuple[str, ...]
-
-
-def answers(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) -> list[Answer]:
-    """The short answer, group by group; then, if tasks vary, what more tasks do to a method."""
-    groups = list(dict.fromkeys(one.group for one in cells))
-    found = []
-    for group in groups:
-        members = [one for one in cells if one.group == group]
-        pairs = [one for one in comparisons if one.group == group]
-        found.append(Answer(group, tuple(_group_sentences(members, pairs))))
-    trend = _trend(cells)
-    return [*found, Answer("More tasks", tuple(trend))] if trend else found
-
-
-def exhaustion(one: CellSummary) -> str:
-    """Which layer of a cell ran out of free dimensions first, and when."""
-    rank = str(max((trial.params.get("method.rank") or 0 for trial in one.confirmed), default=0))
-    if any(trial.params.get("method.rank_steps") for trial in one.confirmed):
-        rank += " at first, then as in method.rank_steps"
-    if not one.exhausted:
-        return (
-            f"{one.label}: every layer kept at least as many free dimensions as the rank "
-            f"({rank}) through all tasks."
-        )
-    text = (
-        f"{one.label}: fewer free dimensions than the rank ({rank}) first in "
-        f"{_where(one.exhausted, len(one.confirmed))}"
-    )
-    if one.empty:
-        return f"{text}; none left at all first in {_where(one.empty, len(one.confirmed))}."
-    return f"{text}; no layer was left with none at all."
-
-
-def _group_sentences(members: Sequence[CellSummary], pairs: Sequence[Comparison]) -> list[str]:
-    measured = [one for one in members if one.final.n]
-    if not measured:
+def answers(
+    cells: Sequence[CellSummary],
+    comparisons: Sequence[Comparison],
+    standings: Sequence[Standing],
+) -> list[str]:
+    """The short answer: about six sentences, the rest is for tables."""
+    if not standings:
         return ["No cell has been confirmed on test images yet: there is no answer."]
-    studied = [one for one in measured if not one.reference] or measured
-    best = max(studied, key=lambda one: one.final.mean)
-    level = best.final.mean - 1e-9
-    names = " and ".join(one.method for one in studied if one.final.mean >= level)
-    chance = "" if best.chance is None else f"; chance is {percent(best.chance)} %"
-    found = [
-        f"Highest mean final accuracy: {names} with {percent(best.final.mean)} % "
-        f"({bounds(best.final)}){chance}."
-    ]
-    above = [one for one in measured if one not in studied and one.final.mean >= level]
-    found += [
-        f"The reference point {one.method} ({one.reference}) reaches {percent(one.final.mean)} % "
-        f"({bounds(one.final)})."
-        for one in above
-    ]
-    missing = [one.method for one in members if not one.final.n]
+    few = len(standings) <= MOST_GROUPS
+    found = [_highest(standings) if few else _counted(standings)]
+    compared = [one for one in standings if one.compared]
+    if compared and not any(one.better_than or one.worse_than for one in compared):
+        found.append(_nothing_shown(compared))
+        found.append(_room_left(compared, comparisons) if few else "")
+    elif few:
+        found += [_against_others(one, comparisons) for one in compared]
+    elif compared:
+        found.append(_evidence_counted(compared))
+    found.append(_identical(comparisons, few))
+    found.append(_against_baseline(cells, comparisons, few))
+    found += [_references_above(standings), _near_chance(cells)]
+    found.append(task_change(cells))
+    missing = [one.label for one in cells if not one.final.n]
     if missing:
-        found.append(f"Not confirmed yet, and left out here: {', '.join(missing)}.")
-    for one in studied:
-        if one.method != best.method and not best.reference:
-            found.append(_against(best.method, one.method, pairs, "is better than"))
-    for one in studied:
-        if one.method != BASELINE:
-            found.append(_against(one.method, BASELINE, pairs, "beats sequential fine-tuning"))
-    others = [one for one in measured if one.reference and one.method != BASELINE]
-    for one in studied:
-        found.append(_beside(one.method, [other.method for other in others], pairs))
-    for one in measured:
-        if one.chance is not None and one.final.n > 1 and one.final.low <= one.chance:
-            found.append(
-                f"{one.method} is not shown to be above chance: {percent(one.final.mean)} % "
-                f"({bounds(one.final)})."
-            )
+        found.append(f"Not confirmed yet, and left out here: {listed(missing)}.")
     return [one for one in found if one]
 
 
-def _against(method: str, other: str, pairs: Sequence[Comparison], claim: str) -> str:
-    """Whether `method` has a higher final accuracy than `other`, plainly; "" if never compared."""
-    pair = next((one for one in pairs if {one.first, one.second} == {method, other}), None)
-    if pair is None:
-        return ""
-    claim = claim if other == BASELINE else f"{claim} {other}"
-    sign = 1 if pair.first == method else -1
-    mean = sign * pair.difference.mean
-    low, high = sorted((sign * pair.difference.low, sign * pair.difference.high))
-    if pair.difference.n < 2:
-        return f"Whether {method} {claim}: not enough evidence ({pair.difference.n} common seeds)."
-    numbers = (
-        f"difference {percent(mean)} points, 95 % interval {percent(low)} to {percent(high)}, "
-        f"paired over {pair.difference.n} seeds, Holm's p {p_text(pair.p_holm)}"
-    )
-    if not pair.enough_evidence:
-        return f"Not enough evidence that {method} {claim}: {numbers}."
-    if mean > 0:
-        return f"{method} {claim}: {numbers}."
-    if other == BASELINE:
-        return f"{method} does NOT beat sequential fine-tuning, it is worse: {numbers}."
-    return f"{method} is worse than {other}: {numbers}."
-
-
-def _beside(method: str, references: Sequence[str], pairs: Sequence[Comparison]) -> str:
-    """A method beside all other reference points in one sentence; "" where there are none."""
+def _highest(standings: Sequence[Standing]) -> str:
+    """Which setting leads in each of a few groups, and with what."""
     parts = []
-    for other in references:
-        pair = next((one for one in pairs if {one.first, one.second} == {method, other}), None)
-        if pair is None:
-            continue
-        sign = 1 if pair.first == method else -1
-        mean = sign * pair.difference.mean
-        word = "not enough evidence"
-        if pair.enough_evidence:
-            word = "better" if mean > 0 else "worse"
-        parts.append(f"{other} {'+' if mean > 0 else ''}{percent(mean)} ({word})")
+    for one in standings:
+        names = " and ".join(one.best)
+        where = f" in {one.group}" if one.group != ALL else ""
+        value = f"{percent(one.final.mean)} % ({bounds(one.final)})"
+        parts.append(f"{names}{where}, {value}" if one.compared else f"{names}{where} {value}")
+    single = not any(one.compared for one in standings)
+    first = "Mean final accuracy" if single else "Highest mean final accuracy"
+    chances = {one.chance for one in standings}
+    chance = "" if chances == {None} or len(chances) > 1 else f"; chance is {_percent(chances)}"
+    return f"{first}: {'; '.join(parts)}{chance}."
+
+
+def _percent(chances: set[float | None]) -> str:
+    return f"{percent(next(iter(chances)))} %"
+
+
+def _counted(standings: Sequence[Standing]) -> str:
+    """How often each leads, where there are many groups."""
+    compared = [one for one in standings if one.compared]
+    low = min(standings, key=lambda one: one.final.mean)
+    high = max(standings, key=lambda one: one.final.mean)
+    ends = (
+        f"mean final accuracy lies between {percent(low.final.mean)} % ({low.name}) and "
+        f"{percent(high.final.mean)} % ({high.name})"
+    )
+    if not compared:
+        return f"Over {len(standings)} groups of cells the {ends}."
+    counts = Counter(name for one in compared for name in one.best)
+    leads = listed([f"{name} in {count}" for name, count in counts.most_common()])
+    return (
+        f"Of {len(compared)} groups of cells, highest mean final accuracy is reached by {leads} "
+        f"(table below); of the best the {ends}."
+    )
+
+
+def _against_others(one: Standing, comparisons: Sequence[Comparison]) -> str:
+    """What is shown, and what is not, of the best of a group against all others."""
+    where = "" if one.group == ALL else f"{one.group}: "
+    names = " and ".join(one.best)
+
+    def numbered(others: Sequence[str]) -> str:
+        if len(others) > FEW:
+            return listed(others)
+        return " and ".join(f"{other}{_difference(one, other, comparisons)}" for other in others)
+
+    parts = []
+    if one.better_than:
+        parts.append(f"{names} is shown to be better than {numbered(one.better_than)}")
+    if one.worse_than:
+        parts.append(f"{names} is shown to be worse than {numbered(one.worse_than)}")
+    if one.open:
+        begin = "there is" if parts else f"{names}: there is"
+        parts.append(f"{begin} not enough evidence of a difference from {numbered(one.open)}")
+    return f"{where}{'; '.join(parts)}." if parts else ""
+
+
+def _nothing_shown(standings: Sequence[Standing]) -> str:
+    """In one sentence for all groups, where not one difference from the best is shown."""
+    others = list(dict.fromkeys(name for one in standings for name in one.open))
+    if not others:
+        return ""
+    groups = "" if len(standings) == 1 else f", in any of {len(standings)} groups of cells,"
+    return (
+        f"There is not enough evidence{groups} that the highest differs from any other: "
+        f"{listed(others)}."
+    )
+
+
+def _room_left(standings: Sequence[Standing], comparisons: Sequence[Comparison]) -> str:
+    """How large a difference that was not shown may still be, where few are open."""
+    parts = []
+    for one in standings:
+        texts = []
+        for pair in comparisons:
+            names = {pair.first, pair.second}
+            others = names - {one.best[0]}
+            known = math.isfinite(pair.difference.low) and not pair.identical
+            if pair.group == one.group and one.best[0] in names and known:
+                most = max(abs(pair.difference.low), abs(pair.difference.high))
+                texts.append(f"from {others.pop()} {percent(most)}")
+        if len(texts) > MOST_GROUPS:
+            return ""
+        if texts:
+            parts.append((f"{one.group}: " if one.group != ALL else "") + listed(texts))
     if not parts:
         return ""
-    return f"{method} minus other reference points, in points: {'; '.join(parts)}."
+    return (
+        f"By each one's own 95 % interval it differs at most by, in points either way: "
+        f"{'; '.join(parts)}."
+    )
 
 
-def _trend(cells: Sequence[CellSummary]) -> list[str]:
-    """Final accuracy at the most tasks against the fewest, per method, where only tasks vary."""
-    found = []
-    for method in dict.fromkeys(one.method for one in cells):
-        own = {one.tasks: one for one in cells if one.method == method and one.tasks and one.finals}
-        if len(own) < 2 or len(own) != sum(one.method == method for one in cells):
+def _identical(comparisons: Sequence[Comparison], few: bool) -> str:
+    """Pairs whose final accuracies are the same on every seed."""
+    same: dict[tuple[str, str, int], list[str]] = {}
+    for pair in comparisons:
+        if pair.identical:
+            key = (pair.first, pair.second, pair.difference.n)
+            same.setdefault(key, []).append(pair.group)
+    if not same:
+        return ""
+    if not few or len(same) > MOST_GROUPS:
+        count = sum(map(len, same.values()))
+        pairs = "1 pair has" if count == 1 else f"{count} pairs have"
+        return f"{pairs} identical final accuracies on all their seeds."
+    texts = []
+    for (first, second, n), groups in same.items():
+        where = "" if groups == [ALL] else f" in {' and in '.join(groups)}"
+        texts.append(f"{first} = {second}{where} (all {n} seeds)")
+    return f"Identical final accuracy on every seed: {'; '.join(texts)}."
+
+
+def _difference(one: Standing, other: str, comparisons: Sequence[Comparison]) -> str:
+    """The difference as a parenthesis; "" where it was not compared on two seeds or more."""
+    for pair in comparisons:
+        if pair.group == one.group and {pair.first, pair.second} == {one.best[0], other}:
+            if pair.difference.n < 2:
+                return f" ({pair.difference.n} common seed{'' if pair.difference.n == 1 else 's'})"
+            sign = 1 if pair.first == one.best[0] else -1
+            low, high = sorted((sign * pair.difference.low, sign * pair.difference.high))
+            return (
+                f" ({signed(sign * pair.difference.mean)} points, 95 % interval {percent(low)} to "
+                f"{percent(high)})"
+            )
+    return ""
+
+
+def _evidence_counted(standings: Sequence[Standing]) -> str:
+    alone = sum(not one.open and not one.worse_than for one in standings)
+    none = sum(not one.better_than for one in standings)
+    return (
+        f"The highest is shown to be better than all others of its group in {alone} of "
+        f"{len(standings)} groups; in {none} there is not enough evidence that it is better than "
+        f"any of them."
+    )
+
+
+def _against_baseline(
+    cells: Sequence[CellSummary], comparisons: Sequence[Comparison], few: bool
+) -> str:
+    """Whether the methods under study beat sequential fine-tuning; "" where it is not there."""
+    studied = {(one.group, one.contender) for one in cells if not one.reference and one.final.n}
+    verdicts: dict[str, dict[str, list[str]]] = {}
+    for pair in comparisons:
+        if BASELINE not in (pair.first, pair.second):
             continue
-        few, many = own[min(own, key=int)], own[max(own, key=int)]
-        seeds = sorted(set(few.finals) & set(many.finals))
-        change = scaling.interval([many.finals[seed] - few.finals[seed] for seed in seeds])
-        if not seeds:
-            continue
-        found.append(
-            f"{method}: from {few.tasks} to {many.tasks} tasks final accuracy changes by "
-            f"{percent(change.mean)} points ({bounds(change)})"
-            + ("." if change.low > 0 or change.high < 0 else ": not enough evidence of a change.")
+        name = pair.second if pair.first == BASELINE else pair.first
+        if (pair.group, name) in studied:
+            gain = pair.difference.mean if pair.first == name else -pair.difference.mean
+            word = "identical" if few and pair.identical else "not enough evidence"
+            if pair.enough_evidence:
+                word = "better" if gain > 0 else "worse"
+            verdicts.setdefault(pair.group, {}).setdefault(word, []).append(name)
+    if not verdicts:
+        return ""
+    if not few:
+        counts = Counter(
+            word for found in verdicts.values() for word, names in found.items() for _ in names
         )
-    return found
+        total = sum(counts.values())
+        return (
+            f"Against sequential fine-tuning, of {total} comparisons {counts['better']} show that "
+            f"it is beaten, {counts['worse']} that it is not, and {counts['not enough evidence']} "
+            f"are not enough evidence."
+        )
+    texts = {
+        group: ", ".join(
+            f"{word} for {listed(names)}"
+            if word == "not enough evidence"
+            else f"{listed(names)} {'are' if len(names) > 1 else 'is'} {word}"
+            for word, names in found.items()
+        )
+        for group, found in verdicts.items()
+    }
+    if len(set(texts.values())) == 1:
+        where = f" (in {' and in '.join(texts)})" if len(texts) > 1 else ""
+        return f"Against sequential fine-tuning{where}: {next(iter(texts.values()))}."
+    return f"Against sequential fine-tuning: {'; '.join(f'{g}, {t}' for g, t in texts.items())}."
 
 
-def _where(found: Sequence[Exhaustion], trials: int) -> str:
-    first = min(found, key=lambda one: (one.task, one.layer))
-    if trials == 1:
-        return f"{first.layer} after task {first.task} (seed {first.seed})"
-    text = f"{first.layer} after task {first.task}"
-    if len(found) == trials and len({(one.layer, one.task) for one in found}) == 1:
-        return f"{text} (on all {trials} seeds)"
-    seeds = ", ".join(f"seed {one.seed}: {one.layer} after task {one.task}" for one in found)
-    return f"{text} ({len(found)} of {trials} seeds; {seeds})"
+def _references_above(standings: Sequence[Standing]) -> str:
+    """Reference points that reach at least as much as the best."""
+    parts = [
+        f"{name} {percent(value)} %" + (f" in {one.group}" if one.group != ALL else "")
+        for one in standings
+        for name, value in one.references_above
+    ]
+    if not parts:
+        return ""
+    return f"Reference points with a mean at least as high as the best: {listed(parts)}."
+
+
+def _near_chance(cells: Sequence[CellSummary]) -> str:
+    low = [
+        f"{one.label} ({percent(one.final.mean)} %)"
+        for one in cells
+        if one.chance is not None and one.final.n > 1 and one.final.low <= one.chance
+    ]
+    return f"Not shown to be above chance: {listed(low, MOST_GROUPS)}." if low else ""

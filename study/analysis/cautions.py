@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 
-from study.analysis import answer
 from study.analysis.entities import StudyRecords
+from study.analysis.exhausted_text import exhaustion, first_exhausted
 from study.analysis.failures import REASONS, failed, last_line
 from study.analysis.scaling import Comparison
-from study.analysis.summary import CellSummary
+from study.analysis.summary import ALL, CellSummary
+from study.analysis.wording import listed
+
+MOST_EXHAUSTED = 4
+"""More cells with exhausted layers than this share one sentence."""
+MOST_LISTED = 12
 
 
 def warnings(
@@ -26,7 +31,7 @@ def warnings(
         for one in cells
         if one.cell in study.failed_cells
     ]
-    found += [f"Exhausted: {answer.exhaustion(one)}" for one in cells if one.exhausted]
+    found += _exhausted(cells)
     found += _failures(study, cells)
     found += _lost_seeds(study, cells)
     found += _sessions(study)
@@ -36,15 +41,25 @@ def warnings(
             f"Confirmed on fewer than 2 seeds, so that there is no interval and nothing can be "
             f"concluded: {'; '.join(few)}."
         )
-    for group in dict.fromkeys(one.group for one in cells):
-        members = [one for one in cells if one.group == group]
-        found += _budget_warnings(group, members)
+    found += _budgets(cells)
     if any(one.interval_decides and not one.enough_evidence for one in comparisons):
         found.append(
             "Some differences leave 0 out of their own interval but not after Holm's correction "
             f"for {len(comparisons)} comparisons: they are counted as not enough evidence."
         )
     return found
+
+
+def _exhausted(cells: Sequence[CellSummary]) -> list[str]:
+    """A sentence for each cell with an exhausted layer; many of them in one."""
+    short = [one for one in cells if one.exhausted]
+    if len(short) <= MOST_EXHAUSTED:
+        return [f"Exhausted: {exhaustion(one)}" for one in short]
+    firsts = [f"{one.label} ({first_exhausted(one)})" for one in short]
+    return [
+        f"Exhausted: in {len(short)} of {len(cells)} cells a layer was left with fewer free "
+        f"dimensions than the rank; first: {listed(firsts, MOST_LISTED)}."
+    ]
 
 
 def _failures(study: StudyRecords, cells: Sequence[CellSummary]) -> list[str]:
@@ -95,24 +110,36 @@ def _sessions(study: StudyRecords) -> list[str]:
     return found
 
 
-def _budget_warnings(group: str, members: Sequence[CellSummary]) -> list[str]:
+def _budgets(cells: Sequence[CellSummary]) -> list[str]:
+    """What was unequal, each said once with the groups of cells that it holds for."""
+    found: dict[str, list[str]] = {}
+    for group in dict.fromkeys(one.group for one in cells):
+        for text in _unequal([one for one in cells if one.group == group]):
+            found.setdefault(text, []).append(group)
+    return [
+        text[:1].upper() + text[1:] if groups == [ALL] else f"{listed(groups)}: {text}"
+        for text, groups in found.items()
+    ]
+
+
+def _unequal(members: Sequence[CellSummary]) -> list[str]:
     found = []
     # A search that is not over yet has no winner and no budget to speak of.
-    budgets = {one.method: one.searched for one in members if one.search_value is not None}
+    budgets = {one.contender: one.searched for one in members if one.search_value is not None}
     if len(set(budgets.values())) > 1:
-        counts = ", ".join(f"{method} {count}" for method, count in budgets.items())
-        found.append(f"{group}: unequal search budgets (trials that ended: {counts}).")
-    as_given = [one.method for one in members if one.objective and one.search_value is None]
+        counts = ", ".join(f"{name} {count}" for name, count in budgets.items())
+        found.append(f"unequal search budgets (trials that ended: {counts}).")
+    as_given = [one.contender for one in members if one.objective and one.search_value is None]
     if budgets and as_given:
         found.append(
-            f"{group}: settings of {', '.join(budgets)} were searched, those of "
+            f"settings of {', '.join(budgets)} were searched, those of "
             f"{', '.join(as_given)} were not, since they had nothing to search."
         )
-    seeds = {one.method: sorted(one.finals) for one in members if one.finals}
+    seeds = {one.contender: sorted(one.finals) for one in members if one.finals}
     if len({str(one) for one in seeds.values()}) > 1:
         found.append(
-            f"{group}: methods were confirmed on different seeds ("
-            + "; ".join(f"{method} {one}" for method, one in seeds.items())
+            "methods were confirmed on different seeds ("
+            + "; ".join(f"{name} {one}" for name, one in seeds.items())
             + "): only common seeds are compared."
         )
     return found

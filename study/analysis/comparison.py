@@ -126,9 +126,9 @@ def _compared(label: str, first: Mapping[int, float], second: Mapping[int, float
     common = sorted(set(first) & set(second))
     if len(common) > 1:
         values = [second[seed] - first[seed] for seed in common]
-        p = scaling.paired_p(values)
+        difference, p = scaling.paired(values, scaling.size(first.values(), second.values()))
         test = f"paired, {len(common)} seeds"
-        return ComparedCell(label, a, b, test, scaling.interval(values), p, p)
+        return ComparedCell(label, a, b, test, difference, p, p)
     difference, p = welch(list(second.values()), list(first.values()))
     test = f"Welch, {a.n} and {b.n} seeds" if p == p else "none, too few seeds"
     return ComparedCell(label, a, b, test, difference, p, p)

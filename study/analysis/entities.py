@@ -9,11 +9,15 @@ from study.actual_cost import compute_seconds
 
 @dataclass(frozen=True)
 class Session:
-    """One run of the driver: a study that was resumed has several."""
+    """One run of the driver: a study that was resumed has several.
+
+    `machine` is that of the driver: see `study.machine`; empty where the ledger is older than that.
+    """
 
     commit: str | None
     host: str
     versions: Mapping[str, str]
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class StudyRecord:
     """What was asked, of which code and packages; `chance` is the accuracy of guessing.
 
     Of a study that was resumed, these are the values of the last session. `data` holds the hash
-    of each data set's split.
+    of each data set's split. With `once` it is of one configuration, without a search.
     """
 
     name: str
@@ -32,6 +36,7 @@ class StudyRecord:
     host: str
     chance: float | None
     data: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -49,8 +54,9 @@ class StudyRecord:
 class CellRecord:
     """One cell of the grid; `method` and `tasks` hold for all its confirmations.
 
-    Its searches see `search_tasks` tasks. `tuned_in` is the cell whose search found its settings,
-    where that is another one.
+    Its searches see `search_tasks` tasks; its settings are confirmed on `seeds`. `tuned_in` is the
+    cell whose search found its settings, where that is another one. `published` are results for
+    its method, data and tasks, with `departures` of the cell from how they were measured.
     """
 
     cell: str
@@ -61,6 +67,8 @@ class CellRecord:
     tasks: int | None
     search_tasks: int | None = None
     tuned_in: str | None = None
+    seeds: tuple[int, ...] = ()
+    published: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,9 @@ class StudyRecords:
 
     `status` is "complete", "interrupted" or "running"; `failed_cells` tells of cells whose search
     found no winner why. `wall_seconds` is summed over the sessions that ended. `ledger_bytes` is
-    the size of the file it was read from.
+    the size of the file it was read from, `last_time` the moment of its last record (unix
+    seconds). In the cells of `searching` a search goes on, also where there was a winner before.
+    `places` are the hosts that trials ran on, with their devices, as far as the ledger tells.
     """
 
     study: StudyRecord
@@ -184,6 +194,9 @@ class StudyRecords:
     estimate: EstimateRecord | None = None
     sessions: tuple[Session, ...] = ()
     ledger_bytes: int = 0
+    last_time: float | None = None
+    searching: frozenset[str] = frozenset()
+    places: tuple[str, ...] = ()
 
     def searches(self, cell: str) -> tuple[TrialRecord, ...]:
         """The cell's search trials, in the order they were launched."""

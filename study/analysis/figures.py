@@ -16,6 +16,9 @@ WIDTH = 9.0
 """Inches; at 100 pixels an inch, the width of the page's column."""
 
 
+CHANCE: Mapping[str, Any] = {"color": "#555555", "linestyle": ":", "linewidth": 1.3}
+
+
 @dataclass(frozen=True)
 class Panel:
     """One pair of axes of a figure with several: a table for one cell."""
@@ -26,31 +29,32 @@ class Panel:
 
 
 def accuracy_over_tasks(
-    lines: Mapping[str, Mapping[int, Interval]],
+    panels: Mapping[str, Mapping[str, Mapping[int, Interval]]],
     styles: Mapping[str, int],
     chance: float | None,
     tasks: int | None,
 ) -> Figure:
     """Accuracy over all classes seen, mean and 95 % interval over seeds, one line a cell.
 
-    `chance` is that over all classes; after fewer tasks there are fewer classes to guess from.
+    `panels` are lines by their label, by the title of the axes that they share. `chance` is that
+    over all classes; after fewer tasks there are fewer classes to guess from.
     """
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for label, curve in lines.items():
-        if not curve:
-            continue
-        n = max(one.n for one in curve.values())
-        _curve(axes, curve, styles[label], f"{label} (n = {n})")
-    if chance is not None and tasks:
-        steps = range(1, tasks + 1)
-        guessing = [min(100.0, 100 * chance * tasks / step) for step in steps]
-        look: dict[str, Any] = {"color": "#555555", "linestyle": ":", "linewidth": 1.3, "zorder": 3}
-        axes.plot(steps, guessing, label="chance", **look)
-    axes.set(xlabel="tasks seen", ylabel="test accuracy over classes seen, %")
-    _whole_numbers(axes, tasks)
-    _frame(axes)
-    _legend(figure, columns=4)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+        for label, curve in lines.items():
+            if curve:
+                n = max(one.n for one in curve.values())
+                _curve(axes, curve, styles[label], f"{label} (n = {n})")
+        if chance is not None and tasks:
+            steps = range(1, tasks + 1)
+            guessing = [min(100.0, 100 * chance * tasks / step) for step in steps]
+            axes.plot(steps, guessing, label="chance", zorder=3, **CHANCE)
+        axes.set(title=title, xlabel="tasks seen")
+        _whole_numbers(axes, tasks, 10 // len(panels))
+        _frame(axes)
+    grid[0].set_ylabel("test accuracy over classes seen, %")
+    legend_below(figure, columns=4)
     return figure
 
 
@@ -80,13 +84,13 @@ def final_over_tasks(
     axes.minorticks_off()
     axes.set(xlabel="tasks in the sequence (log scale)", ylabel="final test accuracy, %")
     _frame(axes)
-    _legend(figure, columns=4)
+    legend_below(figure, columns=4)
     return figure
 
 
 def free_dimensions(panels: Sequence[Panel]) -> Figure:
     """Free dimensions by tasks seen, one line a layer; crosses where the rank is undercut."""
-    figure, grid = _grid(len(panels), across=2, height=4.0)
+    figure, grid = grid_of(len(panels), across=2, height=4.0)
     names = list(dict.fromkeys(layer for panel in panels for layer in panel.table))
     most = max(dim for panel in panels for dims in panel.table.values() for dim in dims.values())
     for axes, panel in zip(grid, panels, strict=True):
@@ -100,27 +104,26 @@ def free_dimensions(panels: Sequence[Panel]) -> Figure:
         if panel.rank:
             axes.axhline(panel.rank, color="#555555", linewidth=1.1, linestyle=(0, (1, 1)))
             axes.annotate(
-                f"rank {panel.rank}",
+                f"rank\n{panel.rank}",
                 (1, panel.rank),
                 xycoords=("axes fraction", "data"),
-                xytext=(-2, 3),
+                xytext=(3, 0),
                 textcoords="offset points",
-                ha="right",
+                va="center",
                 color="#555555",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
             )
         axes.set(title=panel.label, xlabel="tasks seen", ylabel="free dimensions of the input")
         axes.set_ylim(0, 1.05 * max(most, panel.rank, 1))
         _whole_numbers(axes, max((max(dims) for dims in panel.table.values()), default=None), 6)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-    _legend(figure, columns=6)
+    legend_below(figure, columns=6)
     return figure
 
 
 def free_heat_map(panels: Sequence[Panel]) -> Figure:
     """Share of each layer's input dimensions that is free, layer by tasks seen."""
     layers = max(len(panel.table) for panel in panels)
-    figure, grid = _grid(len(panels), across=2, height=1.6 + 0.22 * layers)
+    figure, grid = grid_of(len(panels), across=2, height=1.6 + 0.22 * layers)
     for axes, panel in zip(grid, panels, strict=True):
         names = list(panel.table)
         tasks = max(max(shares) for shares in panel.table.values())
@@ -139,7 +142,7 @@ def free_heat_map(panels: Sequence[Panel]) -> Figure:
 def matrices(panels: Mapping[str, Sequence[Sequence[float]]], what: str, columns: str) -> Figure:
     """Lower triangles, row t after t tasks: accuracy on each task (in %), or magnitudes."""
     share = what.endswith("%")
-    figure, grid = _grid(len(panels), across=3, height=3.3)
+    figure, grid = grid_of(len(panels), across=3, height=3.3)
     values = [x for table in panels.values() for row in table for x in row if not math.isnan(x)]
     limits = (0.0, 100.0) if share else (min(0.0, *values), max(0.0, *values))
     for axes, (label, table) in zip(grid, panels.items(), strict=True):
@@ -156,7 +159,7 @@ def matrices(panels: Mapping[str, Sequence[Sequence[float]]], what: str, columns
     return figure
 
 
-def _grid(panels: int, across: int, height: float) -> tuple[Figure, list[Any]]:
+def grid_of(panels: int, across: int, height: float) -> tuple[Figure, list[Any]]:
     """A figure with that many axes, `across` in a row of `height` inches; a single one is wide."""
     columns = min(across, panels)
     rows = math.ceil(panels / columns)
@@ -205,7 +208,7 @@ def _whole_numbers(axes: Any, tasks: int | None, most: int = 10) -> None:
         axes.set_xlim(1 - margin, tasks + margin)
 
 
-def _legend(figure: Figure, columns: int) -> None:
+def legend_below(figure: Figure, columns: int) -> None:
     """One legend for all axes, below them, where it cannot cover anything."""
     known: dict[str, Any] = {}
     for axes in figure.axes:

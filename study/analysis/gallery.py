@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from matplotlib.figure import Figure
-
-from study.analysis import answer, figures, looks, scaling
+from study.analysis import figures, looks, scaling
+from study.analysis.exhausted_text import exhaustion
 from study.analysis.figures import Panel
 from study.analysis.fronts import front_picture
 from study.analysis.pareto import ParetoFront
+from study.analysis.picture import Picture, picture
 from study.analysis.scaling import Interval
 from study.analysis.summary import CellSummary
 
 MOST_LINES = 8
 """More lines than this in one pair of axes cannot be told apart: they are split by group."""
+MOST_FIGURES, MOST_PANELS = 6, 12
+"""Of one kind, and in one figure; what is more is left to the tables."""
+STUDIED, REFERENCES = "under study", "reference points"
 
 FREE = (
     "Input dimensions of each adapted layer that are still free after each task, mean over seeds. "
@@ -37,16 +40,6 @@ MAGNITUDES = (
     "Row t, column k: magnitude (alpha) of direction k after t tasks, mean over the adapted "
     "layers and over seeds."
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as a data URI, with its heading, what it shows, and notes to read beside it."""
-
-    title: str
-    caption: str
-    uri: str
-    notes: tuple[str, ...] = ()
 
 
 def pictures(cells: Sequence[CellSummary]) -> list[Picture]:
@@ -74,63 +67,89 @@ def front_pictures(fronts: Sequence[ParetoFront], objective: Mapping[str, str]) 
                 for point in one.points
             }
             figure = front_picture(objective, one.tried, values, "")
-            found.append(_picture(f"Pareto front of the search: {one.label}", FRONT, figure))
+            found.append(picture(f"Pareto front of the search: {one.label}", FRONT, figure))
     return found
-
-
-def _picture(title: str, caption: str, figure: Figure, notes: Sequence[str] = ()) -> Picture:
-    return Picture(title, caption, looks.data_uri(figure), tuple(notes))
 
 
 def _curves(cells: Sequence[CellSummary]) -> list[Picture]:
-    """Accuracy over tasks: one figure per number of tasks."""
-    found = []
+    """Accuracy over tasks: one figure per number of tasks, and by group where that is too much."""
+    parts: list[tuple[str, list[CellSummary]]] = []
     for tasks in sorted({one.tasks or 0 for one in cells}):
         bucket = [one for one in cells if (one.tasks or 0) == tasks]
         groups = list(dict.fromkeys(one.group for one in bucket))
-        split = len(bucket) > MOST_LINES and len(groups) > 1
-        parts = [[one for one in bucket if one.group == group] for group in groups]
-        for part in parts if split else [bucket]:
-            names, styles = _names_and_styles(part, cells)
-            curves = {
-                name: scaling.mean_curve(one.confirmed, "test/accuracy")
-                for name, one in zip(names, part, strict=True)
-            }
-            # Cells of different data have different ones.
-            chances = {one.chance for one in part}
-            chance = chances.pop() if len(chances) == 1 else None
-            over = part[0].group if split or len(groups) == 1 else f"{tasks} tasks"
-            figure = figures.accuracy_over_tasks(curves, styles, chance, tasks or None)
-            caption = (
-                "Accuracy on the test images of all classes seen so far: mean over seeds, band = "
-                "95 % t-interval of the mean. Chance falls as classes come in."
-            )
-            found.append(_picture(f"Accuracy over tasks: {over}", caption, figure))
-    return found
+        if len(groups) == 1 or len(bucket) > MOST_LINES:
+            parts += [(group, [one for one in bucket if one.group == group]) for group in groups]
+        else:
+            parts.append((f"{tasks} tasks", bucket))
+    found = [_curve_picture(over, part, cells) for over, part in parts[:MOST_FIGURES]]
+    return _with_rest(found, len(parts), "tasks.csv")
+
+
+def _curve_picture(over: str, part: Sequence[CellSummary], cells: Sequence[CellSummary]) -> Picture:
+    """One figure; methods and reference points apart where there are many lines."""
+    part, note = _most(part, 2 * MOST_PANELS, "tasks.csv")
+    names, styles = _names_and_styles(part, cells)
+    halves: dict[str, dict[str, Mapping[int, Interval]]] = {STUDIED: {}, REFERENCES: {}}
+    for name, one in zip(names, part, strict=True):
+        half = halves[REFERENCES if one.reference else STUDIED]
+        half[name] = scaling.mean_curve(one.confirmed, "test/accuracy")
+    if len(part) <= MOST_LINES or not all(halves.values()):
+        halves = {"": halves[STUDIED] | halves[REFERENCES]}
+    # Cells of different data have different ones.
+    chances = {one.chance for one in part}
+    chance = chances.pop() if len(chances) == 1 else None
+    figure = figures.accuracy_over_tasks(halves, styles, chance, part[0].tasks)
+    caption = (
+        "Accuracy on the test images of all classes seen so far: mean over seeds, band = 95 % "
+        "t-interval of the mean. Chance falls as classes come in."
+    )
+    return picture(f"Accuracy over tasks: {over}", caption, figure, note)
+
+
+def _most(
+    cells: Sequence[CellSummary], most: int, file: str
+) -> tuple[list[CellSummary], list[str]]:
+    """The cells of highest final accuracy, in their order, and a note where others are left out."""
+    if len(cells) <= most:
+        return list(cells), []
+    best = sorted(cells, key=lambda one: one.final.mean, reverse=True)[:most]
+    note = f"The {most} cells of highest final accuracy of {len(cells)}; all are in {file}."
+    return [one for one in cells if one in best], [note]
+
+
+def _with_rest(found: list[Picture], wanted: int, file: str) -> list[Picture]:
+    """The figures; the last one says how many of its kind were left out."""
+    if wanted <= len(found) or not found:
+        return found
+    note = f"Figures of this kind left out: {wanted - len(found)}; their numbers are in {file}."
+    return [*found[:-1], replace(found[-1], notes=(*found[-1].notes, note))]
 
 
 def _lengths(cells: Sequence[CellSummary]) -> list[Picture]:
     """Final accuracy against the number of tasks, where a study has several."""
     if len({one.tasks for one in cells if one.tasks}) < 2:
         return []
-    methods = list(dict.fromkeys(one.method for one in cells))
+    methods = list(dict.fromkeys(one.contender for one in cells))
     lines = {
-        method: {one.tasks: one.final for one in cells if one.method == method and one.tasks}
+        method: {one.tasks: one.final for one in cells if one.contender == method and one.tasks}
         for method in methods
     }
-    if sum(len(line) for line in lines.values()) != len([one for one in cells if one.tasks]):
+    alike = all(one.beside_tasks == cells[0].beside_tasks for one in cells)
+    if not alike or sum(map(len, lines.values())) != len([one for one in cells if one.tasks]):
         return []  # Other keys vary as well: one line a method would mix them.
     styles = {method: place for place, method in enumerate(methods)}
     caption = "Final accuracy on all classes, mean over seeds with the 95 % t-interval."
     figure = figures.final_over_tasks(lines, styles)
-    return [_picture("Final accuracy against the number of tasks", caption, figure)]
+    return [picture("Final accuracy against the number of tasks", caption, figure)]
 
 
 def _free(cells: Sequence[CellSummary]) -> list[Picture]:
     """Free dimensions per layer, for the largest number of tasks, methods beside each other."""
     tracked = [one for one in cells if one.has_subspace]
     found: list[Picture] = []
-    for group, members in _longest(tracked).items():
+    groups = _longest(tracked)
+    for group, everyone in list(groups.items())[:MOST_FIGURES]:
+        members, note = _most(everyone, MOST_PANELS, "free_dimensions.csv")
         dims, shares = [], []
         for one in members:
             rank = max(int(trial.params.get("method.rank") or 0) for trial in one.confirmed)
@@ -140,19 +159,21 @@ def _free(cells: Sequence[CellSummary]) -> list[Picture]:
         shorter = [
             one for one in tracked if not found and (one.tasks or 0) < (members[0].tasks or 0)
         ]
-        notes = [answer.exhaustion(one) for one in [*members, *shorter]]
+        notes = [*note, *(exhaustion(one) for one in [*members, *shorter][:MOST_PANELS])]
         title = f"Free dimensions over tasks: {group}"
-        found.append(_picture(title, FREE, figures.free_dimensions(dims), notes))
+        found.append(picture(title, FREE, figures.free_dimensions(dims), notes))
         title = f"Share of the space that is free: {group}"
-        found.append(_picture(title, SHARE, figures.free_heat_map(shares)))
-    return found
+        found.append(picture(title, SHARE, figures.free_heat_map(shares)))
+    return _with_rest(found, 2 * len(groups), "free_dimensions.csv")
 
 
 def _matrices(cells: Sequence[CellSummary]) -> list[Picture]:
     """acc[t][i], one triangle a cell, the cells of one group in one figure."""
     found = []
-    for group in dict.fromkeys(one.group for one in cells):
-        members = [one for one in cells if one.group == group]
+    groups = list(dict.fromkeys(one.group for one in cells))
+    for group in groups[:MOST_FIGURES]:
+        everyone = [one for one in cells if one.group == group]
+        members, note = _most(everyone, MOST_PANELS, "report.json (accuracy_matrix)")
         tables = {one.label: scaling.mean_matrix(one.confirmed) for one in members}
         tables = {label: table for label, table in tables.items() if table}
         if tables:
@@ -161,15 +182,17 @@ def _matrices(cells: Sequence[CellSummary]) -> list[Picture]:
                 "classes seen, mean over seeds. Columns that fade downwards are forgotten."
             )
             figure = figures.matrices(tables, "accuracy, %", "task tested")
-            found.append(_picture(f"Accuracy on each task: {group}", caption, figure))
-    return found
+            found.append(picture(f"Accuracy on each task: {group}", caption, figure, note))
+    return _with_rest(found, len(groups), "report.json (accuracy_matrix)")
 
 
 def _magnitudes(cells: Sequence[CellSummary]) -> list[Picture]:
     """The magnitudes of methods that learn them, for the largest number of tasks."""
     learning = [one for one in cells if scaling.parts(one.confirmed, "alpha")]
     found = []
-    for group, members in _longest(learning).items():
+    groups = _longest(learning)
+    for group, everyone in list(groups.items())[:MOST_FIGURES]:
+        members, note = _most(everyone, MOST_PANELS, "tasks.csv")
         tables = {}
         for one in members:
             # By number: of a task whose direction was dropped there is no magnitude.
@@ -183,8 +206,8 @@ def _magnitudes(cells: Sequence[CellSummary]) -> list[Picture]:
                 for task in sorted({task for curve in curves.values() for task in curve})
             ]
         figure = figures.matrices(tables, "magnitude (alpha)", "direction (task that learned it)")
-        found.append(_picture(f"Magnitudes over tasks: {group}", MAGNITUDES, figure))
-    return found
+        found.append(picture(f"Magnitudes over tasks: {group}", MAGNITUDES, figure, note))
+    return _with_rest(found, len(groups), "tasks.csv")
 
 
 def _mean_at(curve: Mapping[int, Interval], task: int) -> float:
@@ -205,9 +228,9 @@ def _names_and_styles(
     part: Sequence[CellSummary], cells: Sequence[CellSummary]
 ) -> tuple[list[str], dict[str, int]]:
     """Names of the lines: the method alone where that is enough, with the same look everywhere."""
-    methods = list(dict.fromkeys(one.method for one in cells))
-    if len({one.method for one in part}) == len(part):
-        names = [one.method for one in part]
+    methods = list(dict.fromkeys(one.contender for one in cells))
+    if len({one.contender for one in part}) == len(part):
+        names = [one.contender for one in part]
         return names, {name: methods.index(name) for name in names}
     names = [one.label for one in part]
     return names, {name: place for place, name in enumerate(names)}

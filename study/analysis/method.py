@@ -22,7 +22,9 @@ def method_lines(study: StudyRecords) -> list[str]:
     confirmed = f"Each chosen setting is trained again on the seeds {seeds}." if seeds else ""
     if study.cells and not any(one.search for one in study.cells):
         nothing = "Nothing was searched: every cell ran with its settings as they are given."
-        return [one for one in (nothing, confirmed) if one]
+        transfer = protocol(spec).get("protocol") == "transfer"
+        seeds = _listed((spec.get("seeds") or ())[1 if transfer else 0 :])
+        return [nothing, f"Every cell was trained on the seeds {seeds}."] if seeds else [nothing]
     if protocol(spec).get("protocol") == "transfer" and seeds:
         confirmed = (
             f"Each chosen setting is trained again on the seeds {_listed(spec['seeds'][1:])}, not "

@@ -9,7 +9,7 @@ from study.analysis.method import WHOLE_STREAM
 from study.analysis.scaling import Comparison, Interval
 from study.analysis.summary import CellSummary
 from study.analysis.wording import between, p_text, percent
-from study.labels import OF_SEARCH, PROTOCOL, cell_label, varying_keys
+from study.labels import OF_SEARCH, PROTOCOL, cell_label, shown_keys, varying_keys
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ def protocol_costs(study: StudyRecords, cells: Sequence[CellSummary]) -> list[Pr
     """
     summaries = {one.cell: one for one in cells}
     keys = {one.cell: _without_search(one.key) for one in study.cells}
-    varying = varying_keys(list(keys.values()))
+    shown = shown_keys([(keys[one.cell], one.fixed) for one in study.cells])
+    varying = varying_keys(shown)
+    labels = {
+        one.cell: cell_label(key, varying) for one, key in zip(study.cells, shown, strict=True)
+    }
     pairs: list[tuple[str, str, CellSummary, CellSummary]] = []
     for one in study.cells:
         name = one.key.get(PROTOCOL)
@@ -42,8 +46,8 @@ def protocol_costs(study: StudyRecords, cells: Sequence[CellSummary]) -> list[Pr
             continue
         for other in study.cells:
             if other.key.get(PROTOCOL) == WHOLE_STREAM and keys[other.cell] == keys[one.cell]:
-                label = cell_label(keys[one.cell], varying)
-                pairs.append((label, str(name), summaries[one.cell], summaries[other.cell]))
+                pair = (summaries[one.cell], summaries[other.cell])
+                pairs.append((labels[one.cell], str(name), *pair))
     groups = {
         label: {name: honest.finals, WHOLE_STREAM: whole.finals}
         for label, name, honest, whole in pairs

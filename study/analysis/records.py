@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ from study.analysis.entities import (
 )
 from study.session_walls import SessionWalls
 
-VERSION = 1
 T = TypeVar("T")
 
 
@@ -33,7 +33,7 @@ def read_ledger(path: Path) -> StudyRecords:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is broken or written by a newer version.
     """
-    found = from_records(ledger.read_ledger(path), source=str(path))
+    found = from_records(ledger.iterate_ledger(path), source=str(path))
     return dataclasses.replace(found, ledger_bytes=path.stat().st_size)
 
 
@@ -68,6 +68,9 @@ class _Book:
     status: str = "running"
     sessions: list[Session] = field(default_factory=list)
     walls: SessionWalls = field(default_factory=SessionWalls)
+    last_time: float | None = None
+    searching: set[str] = field(default_factory=set)
+    places: dict[str, None] = field(default_factory=dict)
 
     def add(self, record: ledger.Record) -> None:
         kind = record["kind"]
@@ -81,10 +84,12 @@ class _Book:
             self.winners[record["cell"]] = _pick(WinnerRecord, record)
             self._number(record["cell"], record["searched"])
             self.failed_cells.pop(record["cell"], None)
+            self.searching.discard(record["cell"])
         elif kind == "front":
             self._add_front(record)
         elif kind == "failed_cell":
             self.failed_cells[record["cell"]] = record["error"]
+            self.searching.discard(record["cell"])
         elif kind == "estimate":
             self.estimate = _pick(EstimateRecord, record)
         elif kind == "finished":
@@ -93,15 +98,12 @@ class _Book:
         elif kind in ("continued", "task", "end"):
             self._add_to_trial(record)
         self.walls.take(record)
+        self.last_time = record["time"]
 
     def _open(self, record: ledger.Record) -> None:
         """Begins the first or a later session."""
+        ledger.check_version(record, self.source)
         if record["kind"] == "study":
-            if record["version"] > VERSION:
-                raise ValueError(
-                    f"a ledger of version {VERSION} or older can be read, but {self.source} has "
-                    f"version {record['version']}: it was written by a newer release."
-                )
             self.study = _pick(StudyRecord, record)
         elif self.study is None:
             raise ValueError(f"a ledger must begin with its study, but {self.source} does not.")
@@ -119,6 +121,8 @@ class _Book:
             _pick(TrialRecord, known), planned=record.get("tasks")
         )
         self.tasks.setdefault(name, {})
+        if record["role"] == "search":
+            self.searching.add(record["cell"])
         self.launched[name] = record["time"]
         self.status = "running"
 
@@ -129,7 +133,9 @@ class _Book:
             return
         if name not in self.trials:
             raise ValueError(f"{self.source} has a {record['kind']!r} of unknown trial {name!r}.")
-        launched = self.launched.setdefault(name, record["time"] - _compute(record))
+        if name not in self.launched:
+            self.launched[name] = record["time"] - _compute(record)
+        launched = self.launched[name]
         self.seconds.setdefault(name, {})[launched] = record["time"] - launched
         trial = self.trials[name]
         if record["kind"] == "end":
@@ -143,7 +149,13 @@ class _Book:
             return
         if trial.status == "interrupted":
             self.trials[name] = dataclasses.replace(trial, status="running")
-        metrics = {key: one for key, one in record["metrics"].items() if one is not None}
+        # One string for each name in the whole study: JSON makes new ones for every task.
+        if record.get("host"):
+            device = record.get("device")
+            self.places[f"{record['host']} ({device})" if device else record["host"]] = None
+        metrics = {
+            sys.intern(key): one for key, one in record["metrics"].items() if one is not None
+        }
         row = tuple(float("nan") if one is None else one for one in record["accuracy_row"])
         self.tasks[name][record["task"]] = TaskRecord(record["task"], metrics, row)
 
@@ -175,7 +187,10 @@ class _Book:
         params = {trial.cell: trial.params for trial in trials}
         return StudyRecords(
             study=self.study,
-            cells=tuple(_cell(one, params.get(name, {})) for name, one in self.cells.items()),
+            cells=tuple(
+                _cell(one, params.get(name, {}), self.study.spec)
+                for name, one in self.cells.items()
+            ),
             trials=trials,
             winners=self.winners,
             failed_cells=self.failed_cells,
@@ -184,6 +199,9 @@ class _Book:
             fronts=self.fronts,
             estimate=self.estimate,
             sessions=tuple(self.sessions),
+            last_time=self.last_time,
+            searching=frozenset(self.searching),
+            places=tuple(self.places),
         )
 
 
@@ -194,7 +212,7 @@ def _compute(record: ledger.Record) -> float:
     return compute_seconds(record["metrics"])
 
 
-def _cell(record: ledger.Record, params: Mapping[str, Any]) -> CellRecord:
+def _cell(record: ledger.Record, params: Mapping[str, Any], spec: Mapping[str, Any]) -> CellRecord:
     known = {**record["fixed"], **record["key"], **params}
     tasks = record.get("tasks", known.get("data.tasks"))
     return CellRecord(
@@ -206,12 +224,25 @@ def _cell(record: ledger.Record, params: Mapping[str, Any]) -> CellRecord:
         tasks=tasks,
         search_tasks=record.get("search_tasks", tasks),
         tuned_in=record.get("tuned_in"),
+        published=tuple(record.get("published") or ()),
+        seeds=tuple(record.get("seeds") or spec.get("seeds") or ()),
     )
 
 
 def _pick(kind: type[T], record: ledger.Record) -> T:
-    """Builds a dataclass from the record's entries of the same names; others are passed over."""
-    return kind(**_common(kind, record))
+    """Builds a dataclass from the record's entries of the same names; others are passed over.
+
+    Raises:
+        ValueError: if the record lacks an entry that has no default.
+    """
+    entries = _common(kind, record)
+    try:
+        return kind(**entries)
+    except TypeError as error:
+        lacking = f"{error}".rpartition(": ")[2]
+        raise ValueError(
+            f"a record of kind {record['kind']!r} must be whole, but it lacks {lacking}."
+        ) from error
 
 
 def _common(kind: type, record: ledger.Record) -> dict[str, Any]:

@@ -11,16 +11,15 @@ from typing import Any
 
 import yaml
 
-from study.analysis import extras, gallery, records, scaling
+from study.analysis import extras, gallery, records, scaling, tables
 from study.analysis.entities import StudyRecords
 from study.analysis.findings import findings
 from study.analysis.method import method_lines
+from study.analysis.missing import missing_cells
 from study.analysis.page import page
+from study.analysis.published_numbers import published_data
 from study.analysis.scaling import Comparison
 from study.analysis.summary import CellSummary
-
-INTERVALS = ("final", "average_anytime", "forgetting", "plasticity")
-STATES = ("completed", "pruned", "failed", "interrupted", "running")
 
 
 def write_report(ledger_path: Path, folder: Path) -> Path:
@@ -32,8 +31,13 @@ def write_report(ledger_path: Path, folder: Path) -> Path:
     Raises:
         FileNotFoundError: if there is no such ledger.
         ValueError: if the ledger is broken or of a newer version.
+        OSError: if `folder` cannot be written to.
     """
-    study = records.read_ledger(ledger_path)
+    return write_study(records.read_ledger(ledger_path), folder)
+
+
+def write_study(study: StudyRecords, folder: Path) -> Path:
+    """As `write_report`, of records that have been read."""
     found = findings(study)
     objective = study.study.spec.get("objective") or {}
     drawn = [*gallery.front_pictures(found.fronts, objective), *gallery.pictures(found.cells)]
@@ -44,17 +48,23 @@ def write_report(ledger_path: Path, folder: Path) -> Path:
         "wall_seconds": study.wall_seconds,
         "sessions": [dataclasses.asdict(one) for one in study.sessions],
         "method": method_lines(study),
-        "answers": [dataclasses.asdict(one) for one in found.answers],
+        "answer": list(found.answers),
+        "standings": [dataclasses.asdict(one) for one in found.standings],
+        "missing": [dataclasses.asdict(one) for one in missing_cells(study)],
         "warnings": found.warnings,
         "cells": [_cell_data(one) for one in found.cells],
+        "published": published_data(study, found.cells),
         "comparisons": [_comparison_data(one) for one in found.comparisons],
         **extras.as_data(found),
+        "deeper": dataclasses.asdict(found.deeper),
     }
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "report.json", json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n")
-    _write(folder / "summary.csv", _csv(_summary_table(study, found.cells)))
-    _write(folder / "trials.csv", _csv(_trial_table(study)))
-    _write(folder / "free_dimensions.csv", _csv(_free_table(found.cells)))
+    _write(folder / "summary.csv", _csv(tables.summary_table(study, found.cells)))
+    _write(folder / "trials.csv", _csv(tables.trial_table(study)))
+    _write(folder / "comparisons.csv", _csv(tables.comparison_table(found.comparisons)))
+    _write(folder / "tasks.csv", _csv(tables.task_table(found.cells)))
+    _write(folder / "free_dimensions.csv", _csv(tables.free_table(found.cells)))
     spec = yaml.safe_dump(dict(study.study.spec), sort_keys=False, allow_unicode=True)
     _write(folder / "study.yaml", spec)
     _write(folder / "report.html", html)
@@ -66,12 +76,13 @@ def _cell_data(one: CellSummary) -> dict[str, Any]:
         "cell": one.cell,
         "label": one.label,
         "group": one.group,
+        "contender": one.contender,
         "method": one.method,
         "tasks": one.tasks,
         "chance": one.chance,
         "setting": dict(one.setting),
         "finals_by_seed": dict(one.finals),
-        **{name: dataclasses.asdict(getattr(one, name)) for name in INTERVALS},
+        **{name: dataclasses.asdict(getattr(one, name)) for name in tables.INTERVALS},
         "objective": one.objective,
         "search_value": one.search_value,
         "search_trials": dict(one.ended),
@@ -91,71 +102,6 @@ def _cell_data(one: CellSummary) -> dict[str, Any]:
 
 def _comparison_data(one: Comparison) -> dict[str, Any]:
     return {**dataclasses.asdict(one), "enough_evidence": one.enough_evidence}
-
-
-def _summary_table(study: StudyRecords, cells: Sequence[CellSummary]) -> list[dict[str, Any]]:
-    keys = list(dict.fromkeys(key for cell in study.cells for key in cell.key))
-    by_name = {cell.cell: cell.key for cell in study.cells}
-    return [
-        {
-            "cell": one.cell,
-            **{key: by_name[one.cell].get(key, "") for key in keys},
-            "setting": json.dumps(dict(one.setting)),
-            **{
-                f"{name}_{part}": value
-                for name in INTERVALS
-                for part, value in dataclasses.asdict(getattr(one, name)).items()
-            },
-            "objective": one.objective,
-            "search_value": one.search_value,
-            **{f"search_{state}": one.ended.get(state, 0) for state in STATES},
-            "compute_seconds": one.compute_seconds,
-            "wall_seconds": one.seconds,
-        }
-        for one in cells
-    ]
-
-
-def _trial_table(study: StudyRecords) -> list[dict[str, Any]]:
-    searched = list(dict.fromkeys(key for trial in study.trials for key in trial.searched))
-    metrics = dict.fromkeys((*study.study.objectives, "val/accuracy", "test/accuracy"))
-    return [
-        {
-            "trial": one.trial,
-            "cell": one.cell,
-            "role": one.role,
-            "seed": one.seed,
-            **{key: one.searched.get(key, "") for key in searched},
-            "status": one.status,
-            "tasks_seen": one.tasks[-1].task if one.tasks else 0,
-            "tasks_planned": one.planned,
-            **{metric: one.final(metric) for metric in metrics},
-            "compute_seconds": one.compute_seconds,
-            "wall_seconds": one.seconds,
-            "retries": one.retries,
-            "reason": one.reason or "",
-            "error": one.error or "",
-        }
-        for one in study.trials
-    ]
-
-
-def _free_table(cells: Sequence[CellSummary]) -> list[dict[str, Any]]:
-    return [
-        {
-            "cell": one.cell,
-            "seed": trial.seed,
-            "rank": trial.params.get("method.rank"),
-            "layer": layer,
-            "task": task.task,
-            "dim_free": task.metrics.get(f"subspace/dim_free/{layer}"),
-            "dim_used": task.metrics.get(f"subspace/dim_used/{layer}"),
-        }
-        for one in cells
-        for trial in one.confirmed
-        for layer in scaling.layers([trial])
-        for task in trial.tasks
-    ]
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,8 +1,8 @@
 """What the numbers say: intervals over seeds, paired comparisons, curves over tasks."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from scipy import stats
@@ -10,6 +10,8 @@ from scipy import stats
 from study.analysis.entities import TrialRecord
 
 LEVEL = 0.95
+ROUNDING = 1e-12
+"""What is smaller than this share of the values that were subtracted is their rounding: 0."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Comparison:
     """Two methods on the same seeds: `difference` is `first` minus `second`.
 
     `p` is that of the paired t-test, `p_holm` the same after Holm's correction over all
-    comparisons of the study; NaN with fewer than two common seeds.
+    comparisons of the study; NaN where `paired` can test nothing.
     """
 
     group: str
@@ -46,6 +48,11 @@ class Comparison:
     difference: Interval
     p: float
     p_holm: float
+
+    @property
+    def identical(self) -> bool:
+        """Whether both came out the same on every seed."""
+        return self.difference.mean == 0 == self.difference.std
 
     @property
     def interval_decides(self) -> bool:
@@ -76,7 +83,7 @@ def interval(values: Sequence[float]) -> Interval:
     if n == 1:
         return Interval(mean, math.nan, math.nan, math.nan, 1)
     std = math.sqrt(math.fsum((one - mean) ** 2 for one in values) / (n - 1))
-    half = _quantile(n - 1) * std / math.sqrt(n)
+    half = quantile(n - 1) * std / math.sqrt(n)
     return Interval(mean, std, mean - half, mean + half, n)
 
 
@@ -86,15 +93,32 @@ def final_by_seed(trials: Sequence[TrialRecord], metric: str) -> dict[int, float
     return {seed: value for seed, value in finals.items() if value is not None}
 
 
-def paired_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the t-test that the mean difference is 0; NaN below two differences."""
-    found = interval(differences)
+def paired(differences: Sequence[float], scale: float = 1.0) -> tuple[Interval, float]:
+    """The mean difference with its 95 % t-interval, and the two-sided p that it is 0.
+
+    Differences that are all 0 but for rounding are exactly 0 in the result, with p 1. Where they
+    are the same on all seeds and not 0, nothing says how much another seed would differ: no spread
+    was seen, which few seeds and accuracies in steps of one image give by chance. Then the ends of
+    the interval and p are NaN, as they are with fewer than two differences.
+
+    Args:
+        differences: one for each seed.
+        scale: the largest size of the values that were subtracted, 1 for shares.
+    """
+    found, least = interval(differences), ROUNDING * scale
     if found.n < 2:
-        return math.nan
-    if found.std == 0:
-        return 1.0 if found.mean == 0 else 0.0
-    t = found.mean / (found.std / math.sqrt(found.n))
-    return 2 * float(stats.t.sf(abs(t), found.n - 1))
+        return found, math.nan
+    if found.std > least:
+        t = found.mean / (found.std / math.sqrt(found.n))
+        return found, 2 * float(stats.t.sf(abs(t), found.n - 1))
+    if abs(found.mean) <= least:
+        return Interval(0.0, 0.0, 0.0, 0.0, found.n), 1.0
+    return Interval(found.mean, 0.0, math.nan, math.nan, found.n), math.nan
+
+
+def size(*values: Iterable[float]) -> float:
+    """The largest size among all values: the `scale` of their differences."""
+    return max((abs(one) for some in values for one in some), default=0.0)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -108,34 +132,38 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def _any_two(first: str, second: str) -> bool:
+    return True
+
+
 def compare(
     groups: Mapping[str, Mapping[str, Mapping[int, float]]],
     references: frozenset[str] = frozenset(),
+    related: Callable[[str, str], bool] = _any_two,
 ) -> list[Comparison]:
     """Compares all pairs of methods of a group on their common seeds, not two `references`.
 
     Args:
         groups: group → method → seed → value.
         references: methods that only others are compared with.
+        related: which two methods are to be compared at all.
     """
     pairs = [
         (group, first, second)
         for group, methods in groups.items()
         for place, first in enumerate(methods)
         for second in list(methods)[place + 1 :]
-        if not {first, second} <= references
+        if not {first, second} <= references and related(first, second)
     ]
-    differences = []
+    found = []
     for group, first, second in pairs:
         one, other = groups[group][first], groups[group][second]
-        differences.append(
-            {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
-        )
-    p_values = [paired_p(list(found.values())) for found in differences]
-    return [
-        Comparison(*pair, tuple(found), interval(list(found.values())), p, p_holm)
-        for pair, found, p, p_holm in zip(pairs, differences, p_values, holm(p_values), strict=True)
-    ]
+        seeds = tuple(sorted(set(one) & set(other)))
+        scale = size(one.values(), other.values())
+        difference, p = paired([one[seed] - other[seed] for seed in seeds], scale)
+        found.append(Comparison(group, first, second, seeds, difference, p, p))
+    corrected = holm([one.p for one in found])
+    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def mean_curve(trials: Sequence[TrialRecord], metric: str) -> dict[int, Interval]:
@@ -235,6 +263,6 @@ def first_empty(trials: Sequence[TrialRecord]) -> list[Exhaustion]:
 
 
 @cache
-def _quantile(freedom: int) -> float:
+def quantile(freedom: int) -> float:
     """Student's t for a two-sided interval; scipy takes a tenth of a millisecond for it."""
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))

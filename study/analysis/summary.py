@@ -10,15 +10,28 @@ from study.analysis import records, scaling, units
 from study.analysis.entities import CellRecord, StudyRecords, TrialRecord
 from study.analysis.scaling import Comparison, Exhaustion, Interval
 from study.analysis.wording import DASH, percent
-from study.labels import METHOD, cell_label, value_text, varying_keys
+from study.labels import (
+    METHOD,
+    TASKS,
+    cell_label,
+    contender_keys,
+    shown_keys,
+    value_text,
+    varying_keys,
+)
 from trainables import catalog
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+ALL = "all"
+"""The group of a study whose cells differ in nothing but in what is compared."""
 
 
 @dataclass(frozen=True)
 class CellSummary:
-    """What a cell came to. `group` is its label without the method.
+    """What a cell came to.
+
+    `contender` is what it is compared under, with the other cells of its `group`: the method where
+    methods vary, else the settings that do, which are `own`; `shared` is the rest of its key.
 
     `reference` says what the method shows, where it is a reference point and not under study.
     `tuned_in` is the label of the cell whose search found the setting, where that is another one.
@@ -30,6 +43,9 @@ class CellSummary:
     cell: str
     label: str
     group: str
+    contender: str
+    own: Mapping[str, Any]
+    shared: Mapping[str, Any]
     method: str
     reference: str | None
     tasks: int | None
@@ -52,6 +68,11 @@ class CellSummary:
     seconds: float
 
     @property
+    def beside_tasks(self) -> dict[str, Any]:
+        """What it shares with others, but for the number of tasks."""
+        return {key: one for key, one in self.shared.items() if key != TASKS}
+
+    @property
     def has_subspace(self) -> bool:
         """Whether the method keeps track of used and free dimensions at all."""
         return bool(scaling.layers(self.confirmed))
@@ -64,8 +85,9 @@ class CellSummary:
 
 def summarise(study: StudyRecords) -> list[CellSummary]:
     """Summarises every cell, those of one group beside each other, in the order of the ledger."""
-    varying = varying_keys([one.key for one in study.cells])
-    found = [_summarise(study, cell, varying) for cell in study.cells]
+    keys = shown_keys([(one.key, one.fixed) for one in study.cells])
+    names = _Names(varying_keys(keys), contender_keys(keys), study, keys)
+    found = [_summarise(study, cell, names) for cell in study.cells]
     groups = list(dict.fromkeys(one.group for one in found))
     return sorted(found, key=lambda one: groups.index(one.group))
 
@@ -73,12 +95,24 @@ def summarise(study: StudyRecords) -> list[CellSummary]:
 def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
     """Pairs within each group, by final accuracy on the same seeds.
 
-    Two reference points are not compared: each comparison more weakens all others.
+    Neither two reference points are compared nor settings that differ in several keys: each
+    comparison more weakens all others.
     """
     groups: dict[str, dict[str, Mapping[int, float]]] = {}
     for one in cells:
-        groups.setdefault(one.group, {})[one.method] = one.finals
-    return scaling.compare(groups, frozenset(one.method for one in cells if one.reference))
+        groups.setdefault(one.group, {})[one.contender] = one.finals
+    references = frozenset(one.contender for one in cells if one.reference)
+    # Where all are reference points, the study is about them.
+    if len(references) == len({one.contender for one in cells}):
+        references = frozenset()
+    settings = {one.contender: one.own for one in cells}
+
+    def related(first: str, second: str) -> bool:
+        """Whether one key tells them apart: where several do, nobody knows which one it was."""
+        one, other = settings[first], settings[second]
+        return len([key for key in {**one, **other} if one.get(key) != other.get(key)]) <= 1
+
+    return scaling.compare(groups, references, related)
 
 
 def reference_of(method: str) -> str | None:
@@ -123,12 +157,44 @@ def setting_text(setting: Mapping[str, Any], between: str = ", ") -> str:
     return between.join(f"{key}={value_text(value)}" for key, value in setting.items()) or DASH
 
 
-def _summarise(study: StudyRecords, cell: CellRecord, varying: set[str]) -> CellSummary:
+class _Names:
+    """What the cells of a study are called."""
+
+    def __init__(
+        self,
+        varying: set[str],
+        compared: frozenset[str],
+        study: StudyRecords,
+        keys: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._varying = varying
+        self._compared = compared
+        self._keys = {cell.cell: key for cell, key in zip(study.cells, keys, strict=True)}
+
+    def label(self, cell: str | None) -> str | None:
+        """The label of a cell; its own name where the ledger does not have it."""
+        return cell_label(self._keys[cell], self._varying) if cell in self._keys else cell
+
+    def own(self, cell: str) -> dict[str, Any]:
+        """What the cell is compared by."""
+        return {key: one for key, one in self._keys[cell].items() if key in self._compared}
+
+    def shared(self, cell: str) -> dict[str, Any]:
+        """What it has in common with those it is compared with."""
+        apart = (METHOD, *self._compared)
+        return {key: one for key, one in self._keys[cell].items() if key not in apart}
+
+    def text(self, key: Mapping[str, Any]) -> str:
+        """A part of a cell's key in words."""
+        return cell_label(key, self._varying)
+
+
+def _summarise(study: StudyRecords, cell: CellRecord, names: _Names) -> CellSummary:
     searches, tried = study.searches(cell.cell), study.confirmations(cell.cell)
     confirmed = tuple(one for one in tried if one.status == "completed")
     winner = study.winners.get(cell.cell)
     trials = [one for one in study.trials if one.cell == cell.cell]
-    rest = {key: value for key, value in cell.key.items() if key != METHOD}
+    own, shared = names.own(cell.cell), names.shared(cell.cell)
     finals = scaling.final_by_seed(confirmed, "test/accuracy")
 
     def over_seeds(metric: str) -> Interval:
@@ -136,13 +202,16 @@ def _summarise(study: StudyRecords, cell: CellRecord, varying: set[str]) -> Cell
 
     return CellSummary(
         cell=cell.cell,
-        label=cell_label(cell.key, varying),
-        group=cell_label(rest, varying),
+        label=names.label(cell.cell) or cell.cell,
+        group=names.text(shared),
+        contender=names.text(own) if own else cell.method,
+        own=own,
+        shared=shared,
         method=cell.method,
         reference=reference_of(cell.method),
         tasks=cell.tasks,
         search_tasks=cell.search_tasks,
-        tuned_in=_label_of(study, cell.tuned_in, varying),
+        tuned_in=names.label(cell.tuned_in),
         chance=_chance(study, trials),
         setting=winner.searched if winner else {},
         finals=finals,
@@ -169,12 +238,6 @@ def _chance(study: StudyRecords, trials: Sequence[TrialRecord]) -> float | None:
     info = catalog.DATASETS.get(params.get("data.name", ""))
     classes = params.get("data.classes") or (info.classes if info else None)
     return 1 / classes if classes else None
-
-
-def _label_of(study: StudyRecords, cell: str | None, varying: set[str]) -> str | None:
-    """The label of a cell; its own name where the ledger does not have it."""
-    found = next((one for one in study.cells if one.cell == cell), None)
-    return cell if found is None else cell_label(found.key, varying)
 
 
 def _objective_text(one: CellSummary) -> str:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ PARALLEL: dict[str, Any] = {
     "trials": 2,
     "seeds": [0, 1, 2, 3],
     "retries": 3,
+    "export": "none",
 }
 # One trial after the other: what is proposed and pruned depends on what came before.
 SERIAL: dict[str, Any] = {
@@ -87,8 +89,11 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home(tmp_path_factory.mktemp("kills"))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """What killed sessions leave may live on beside later ones, but not for good."""
+    made = Home(tmp_path_factory.mktemp("kills"))
+    yield made
+    _wait_for_end_of(made)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,6 @@ def test_a_study_that_is_killed_ends_as_planned(
     if killed != "trial":
         assert any(one["kind"] == "resumed" for one in records)
     assert _measured(records) == undisturbed[study]
-    _wait_for_end_of(home)
 
 
 def _kill(process: subprocess.Popen[str], killed: str, dice: random.Random) -> list[str]:

@@ -199,8 +199,6 @@ class _Tracker:
 
     def __init__(self, *arguments: Any) -> None: ...
 
-    def write(self, record: Record) -> None: ...
-
     def close(self, timeout: float) -> bool:
         return True
 

@@ -17,6 +17,7 @@ import yaml
 
 from study import conduct, engine, run
 from study.analysis import report
+from study.analysis.entities import StudyRecords
 from study.ledger import Record, read_ledger
 from study.planning import Plan
 from study.rules import MistakeError
@@ -143,11 +144,8 @@ class _NoTracker:
 
     failure = "the server is away."
 
-    def __init__(self, uri: str, artifacts: Path) -> None:
+    def __init__(self, output: Path, uri: str) -> None:
         pass
-
-    def write(self, record: Record) -> None:
-        assert "time" in record
 
     def close(self, timeout: float) -> bool:
         return False
@@ -335,11 +333,11 @@ def test_a_report_that_fails_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def write_report(ledger: Path, folder: Path) -> Path:
+    def write_study(study: StudyRecords, folder: Path) -> Path:
         raise OSError("the disk is full")
 
     played("well")
-    monkeypatch.setattr(report, "write_report", write_report)
+    monkeypatch.setattr(report, "write_study", write_study)
     output = study_file.parent / "out"
     assert run.main([str(study_file), "--output", str(output)]) == 1
     out, err = capsys.readouterr()

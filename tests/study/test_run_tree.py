@@ -8,7 +8,7 @@ from study.ledger import Record
 from study.run_tree import RunTree
 from study.run_words import finite
 from tests.study.analysis import engine_ledgers
-from tests.study.tracked import study_records
+from tests.study.tracked import SPLIT, study_records
 
 
 class FakeStore:
@@ -24,6 +24,11 @@ class FakeStore:
         self.status: dict[str, list[str]] = {}
         self.attached: dict[str, list[tuple[Any, list[int]]]] = {}
         self.specs: list[tuple[str, dict[str, Any]]] = []
+        self.whole: set[str] = set()
+        self.marked: dict[str, int] = {}
+        self.data: dict[str, Any] = {}
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.models: list[tuple[str, str, str, dict[str, Any]]] = []
         self.fronts: list[tuple[str, list[Any], dict[int, Any]]] = []
 
     def open_experiment(self, name: str, about: str, study_id: str) -> None:
@@ -54,8 +59,27 @@ class FakeStore:
     def write_tags(self, run: str, tags: Mapping[str, Any]) -> None:
         self.tags[run].update(tags)
 
-    def attach_spec(self, run: str, spec: Mapping[str, Any], name: str) -> None:
-        self.specs.append((name, dict(spec)))
+    def is_whole(self, item: str) -> bool:
+        return item in self.whole
+
+    def mark_whole(self, run: str, tasks: int) -> None:
+        self.marked[run] = tasks
+
+    def flush(self) -> None: ...
+
+    def write_data(
+        self, run: str, name: str, sha256: str, sizes: Mapping[str, int], use: str
+    ) -> None:
+        self.data[run] = (name, sha256, dict(sizes), use)
+
+    def attach_yaml(self, run: str, name: str, plain: Mapping[str, Any]) -> None:
+        if name == "config.yaml":
+            self.configs[run] = dict(plain)
+        else:
+            self.specs.append((name, dict(plain)))
+
+    def register_model(self, run: str, folder: str, name: str, tags: Mapping[str, Any]) -> None:
+        self.models.append((run, folder, name, dict(tags)))
 
     def attach_results(self, run: str, name: str, rank: Any, tasks: Mapping[int, Record]) -> None:
         self.attached.setdefault(run, []).append((rank, sorted(tasks)))
@@ -392,3 +416,83 @@ def test_the_work_grows_with_the_records_and_not_with_their_square() -> None:
         return count
 
     assert calls(many(400)) < 5 * calls(many(100))
+
+
+def test_a_trial_says_where_and_with_what_it_runs() -> None:
+    records = study_records()
+    trial = next(one["trial"] for one in records if one["kind"] == "trial")
+    moved = [
+        {**one, "host": "other"} if one.get("trial") == trial and one.get("task") == 3 else one
+        for one in records
+    ]
+    tags = write_all(moved).tags["search 01 · inflora · 3 tasks"]
+    assert (tags["host"], tags["device"]) == ("other", "NVIDIA H100")
+    assert (tags["protocol"], tags["preset"], tags["commit"]) == ("whole_stream", "paper", "abc")
+    assert tags["split_sha256"] == SPLIT
+
+
+def test_the_protocol_of_a_cell_comes_before_the_study_s() -> None:
+    tags = write_all(engine_ledgers.compared_protocols()).tags
+    names = [name for name in tags if name.startswith("search 01 ·")]
+    assert {tags[name]["protocol"] for name in names} == {"first_k_tasks", "whole_stream"}
+    assert all(tags[name]["protocol"] in name for name in names)
+
+
+def test_data_sets_are_named_with_what_they_are_used_for() -> None:
+    data = write_all(study_records()).data
+    sizes = {"classes": 6, "train": 60, "test": 20}
+    assert data["search 01 · inflora · 3 tasks"] == ("icons", SPLIT, sizes, "training, validation")
+    assert data["seed 5 (confirm) · inflora · 3 tasks"][-1] == "training, test"
+    # Not known in ledgers of before.
+    records = study_records()
+    del records[0]["splits"]
+    assert write_all(records).data == {}
+
+
+def test_confirmations_keep_their_settings_and_say_where_their_checkpoint_is() -> None:
+    store = write_all(study_records())
+    run = "seed 5 (confirm) · inflora · 3 tasks"
+    assert store.configs[run]["method.rank"] == 4
+    assert (store.tags[run]["checkpoint"], store.tags[run]["checkpoint bytes"]) == ("ray/one", 12)
+    assert "checkpoint" not in store.tags["search 01 · inflora · 3 tasks"]
+    records = study_records()
+    late = next(one for one in records if one["kind"] == "checkpoint")
+    records.remove(late)
+    assert write_all([*records, late]).tags[run]["checkpoint"] == "ray/one"
+
+
+def test_what_the_store_holds_whole_is_not_written_again() -> None:
+    records, store = study_records(), FakeStore()
+    trials = [one["trial"] for one in records if one["kind"] == "trial"]
+    store.whole = {trials[0], trials[2]}
+    tree = RunTree(store)
+    for record in records:
+        tree.write(record)
+    cell, whole = "inflora · 3 tasks", write_all(records)
+    held = (f"search 01 · {cell}", f"seed 5 (confirm) · {cell}")
+    for run in held:
+        assert not {key for one, key, *_ in store.metrics if one == run}
+        assert run not in {*store.status, *store.params, *store.attached, *store.data}
+    # But what it measured counts for its cell.
+    assert store.curve(cell, "test/accuracy") == whole.curve(cell, "test/accuracy")
+    assert set(store.marked) == set(whole.marked) - set(held)
+
+
+def test_only_trials_that_have_ended_for_good_are_marked_whole() -> None:
+    records = engine_ledgers.resumed()
+    place = next(i for i, one in enumerate(records) if one["kind"] == "resumed")
+    assert f"search 01 · {CELL}" not in write_all(records[:place]).marked
+    assert write_all(records).marked[f"search 01 · {CELL}"] == 10
+
+
+def test_merged_weights_are_registered_for_study_and_cell() -> None:
+    records = study_records()
+    trial = next(one["trial"] for one in records if one.get("role") == "confirm")
+    about = {"folder": "models/x", "bytes": 9, "sha256": "ab", "time": records[-1]["time"]}
+    cell = next(one["cell"] for one in records if one["kind"] == "cell")
+    model = {"kind": "model", "cell": cell, "trial": trial, **about}
+    ((run, folder, name, tags),) = write_all([*records[:-1], model, records[-1]]).models
+    assert run == "seed 5 (confirm) · inflora · 3 tasks"
+    assert (folder, name) == ("models/x", "quick.inflora.3-tasks")
+    assert (tags["cell"], tags["seed"], tags["sha256"]) == (cell, 5, "ab")
+    assert tags["mean test/accuracy"] == pytest.approx(0.625)

@@ -1,174 +1,90 @@
+"""What MLflow holds of a study once its ledger was written."""
+
+import hashlib
 import json
-import os
-import socket
-import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import parse_qs, urlsplit
-from urllib.request import urlopen
 
 import pytest
+import yaml
 
-from study import tracking
-from study.ledger import Record
-from study.tracking import Tracker, browse_command, default_uri, replay
+from study.ledger import Ledger, Record
+from study.ledger_writer import LedgerWriter, replay
+from study.mlflow_links import browse_command, default_uri
+from study.model_export import model_files
+from study.run_words import model_name
+from study.tracking import MLflowStore
 from tests.study.analysis import engine_ledgers
-from tests.study.tracked import CELL, study_records
+from tests.study.mlflow_server import Server
+from tests.study.tracked import CELL, SPLIT, study_records
 
 
-def test_importing_it_does_not_import_mlflow_or_matplotlib() -> None:
-    code = "import sys, study.tracking; sys.exit(bool({'mlflow', 'matplotlib'} & set(sys.modules)))"
+def test_what_drives_a_study_does_not_import_mlflow_or_matplotlib() -> None:
+    code = (
+        "import sys, study.conduct, study.once, study.ledger_writer\n"
+        "sys.exit(bool({'mlflow', 'matplotlib', 'torch'} & set(sys.modules)))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_default_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert default_uri(Path("out")) == f"sqlite:///{tmp_path}/out/mlflow.db"
+def write(records: list[Record], output: Path, uri: str) -> None:
+    """Writes a ledger anew, and then to MLflow."""
+    (output / "ledger.jsonl").unlink(missing_ok=True)
+    ledger = Ledger(output / "ledger.jsonl")
+    for one in records:
+        ledger.append(one)
+    ledger.close()
+    assert replay(output, uri) == (len(records), None)
 
 
-def test_browse_command_quotes_and_links_to_the_newest_experiment(tmp_path: Path) -> None:
-    output = tmp_path / "my study"
-    output.mkdir()
-    with sqlite3.connect(output / "mlflow.db") as database:
-        database.execute("CREATE TABLE experiments (experiment_id INTEGER, lifecycle_stage TEXT)")
-        database.execute("INSERT INTO experiments VALUES (0, 'active'), (7, 'active')")
-    database.close()
-    command, link = browse_command(output).splitlines()
-    assert command.endswith(f"--backend-store-uri 'sqlite:///{output}/mlflow.db'")
-    assert link.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
-
-
-def test_browse_command_without_a_database(tmp_path: Path) -> None:
-    assert "/#/experiments/0/runs" in browse_command(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    """A server that knows one experiment, as MLflow's would answer; its URI."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = parse_qs(urlsplit(self.path).query) == {"experiment_name": ["quick"]}
-            self.send_response(200 if found else 404)
-            self.end_headers()
-            self.wfile.write(b'{"experiment": {"experiment_id": "12"}}')
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{found.server_port}"
-        found.shutdown()
-
-
-def test_a_server_is_written_to_and_browsed(
-    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    (tmp_path / "ledger.jsonl").write_text('{"kind": "study", "name": "quick"}\n')
-    assert default_uri(tmp_path) == server
-    command, link = browse_command(tmp_path).splitlines()
-    port = server.rpartition(":")[2]
-    assert command == f"ray attach -p {port} CLUSTER.yaml (from elsewhere; here it runs)"
-    assert link.startswith(f"{server}/#/experiments/12/runs?")
-
-
-def test_a_server_that_is_away_is_named_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ledger.jsonl").write_text('{"kind": "study", "name": "quick"}\n')
-    monkeypatch.setattr(tracking, "urlopen", _refused)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example/")
-    command, link = browse_command(tmp_path).splitlines()
-    assert command == "runs at https://mlflow.example/"
-    assert link.startswith("https://mlflow.example/#/experiments/0/runs?")
-
-
-def _refused(*arguments: Any, **options: Any) -> None:
-    raise URLError("away")
+def with_model(output: Path) -> list[Record]:
+    """The small study, and the merged weights of its first confirmation."""
+    records = study_records()
+    folder = output / "models" / "inflora"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    trial = next(one["trial"] for one in records if one.get("role") == "confirm")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    model = {"kind": "model", "cell": CELL, "trial": trial, "folder": "models/inflora"}
+    last = records[-1]
+    records.insert(-1, {**model, "bytes": 7, "sha256": sha256, "time": last["time"]})
+    return records
 
 
 @pytest.mark.slow
-def test_artifacts_go_through_the_server(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    kept = ["--artifacts-destination", str(tmp_path / "kept")]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen([*command, *store, *kept], cwd=tmp_path, env=environment)
+def test_artifacts_and_models_go_through_the_server(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
     try:
-        for _ in range(300):
-            with suppress(OSError):
-                urlopen(f"{uri}/health", timeout=1).close()
-                break
-            time.sleep(0.2)
-        tracker = Tracker(uri, tmp_path / "not-used")
-        replay(study_records(), tracker)
-        assert tracker.close(120), tracker.failure
+        output = tmp_path / "out"
+        output.mkdir()
+        for _ in range(2):
+            write(with_model(output), output, server.uri)
         import mlflow
 
-        runs = runs_of(mlflow.MlflowClient(uri, uri))
+        client = mlflow.MlflowClient(server.uri, server.uri)
+        runs = runs_of(client)
         places = {run.info.artifact_uri.partition(":")[0] for run in runs.values()}
         assert places == {"mlflow-artifacts"}
         assert list((tmp_path / "kept").rglob("accuracy_matrix.png"))
-        assert not (tmp_path / "not-used").exists()
+        assert not (output / "mlflow-artifacts").exists()
+        (version,) = client.search_model_versions()
+        (kept,) = (tmp_path / "kept").rglob("model.safetensors")
+        assert version.source.endswith("/artifacts/model") and kept.read_bytes() == b"weights"
     finally:
-        process.terminate()
-        process.wait(30)
-
-
-def test_a_record_that_cannot_be_drawn_does_not_keep_later_ones_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-
-    class Store:
-        error = ConnectionError
-
-        def __init__(self, uri: str, artifacts: Path) -> None:
-            pass
-
-    class Tree:
-        def __init__(self, store: Store) -> None:
-            pass
-
-        def write(self, record: Record) -> None:
-            written.append(record["kind"])
-            if record["kind"] == "end":
-                raise ValueError("nothing to draw.")
-
-    monkeypatch.setattr(tracking, "_MLflowStore", Store)
-    monkeypatch.setattr(tracking, "RunTree", Tree)
-    tracker = Tracker("", tmp_path)
-    for kind in ("trial", "end", "finished"):
-        tracker.write({"kind": kind, "time": 1.0})
-    assert not tracker.close(5)
-    assert written == ["trial", "end", "finished"]
-    assert tracker.failure is not None and "'end': ValueError: nothing to draw." in tracker.failure
+        server.kill()
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A client of a store into which one study was written, then replayed by another tracker."""
+    """A client of a store into which one study was written, twice."""
     output = tmp_path_factory.mktemp("tracked")
     uri = default_uri(output)
     for _ in range(2):
-        tracker = Tracker(uri, output / "artifacts")
-        replay(study_records(), tracker)
-        assert tracker.close(120), tracker.failure
+        write(with_model(output), output, uri)
     import mlflow
 
     yield mlflow.MlflowClient(uri)
@@ -193,7 +109,7 @@ def test_runs_are_nested_and_written_once(client: Any) -> None:
     assert trial.data.params["backbone.adapt"] == "null"
     assert trial.data.tags["cell"] == CELL
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    assert trial.info.end_time - trial.info.start_time == 4000
+    assert trial.info.end_time - trial.info.start_time == 5000
 
 
 @pytest.mark.slow
@@ -211,26 +127,26 @@ def test_artifacts(client: Any, tmp_path: Path) -> None:
     run = runs["seed 6 (confirm) · inflora · 3 tasks"].info.run_id
     assert {file.path for file in client.list_artifacts(run)} == {
         "accuracy_matrix.csv",
-        "accuracy_matrix.json",
         "accuracy_matrix.png",
+        "config.yaml",
         "free_dimensions.png",
     }
     table = Path(client.download_artifacts(run, "accuracy_matrix.csv", str(tmp_path)))
     assert len(table.read_text().splitlines()) == 4
+    config = Path(client.download_artifacts(run, "config.yaml", str(tmp_path)))
+    assert yaml.safe_load(config.read_text())["method.rank"] == 4
     study = runs["quick · 2026-11-21 12:00 UTC"].info.run_id
     assert [file.path for file in client.list_artifacts(study)] == ["study.yaml"]
 
 
 @pytest.mark.slow
 def test_a_later_session_goes_on_in_the_same_runs(tmp_path: Path) -> None:
-    """Each session has a tracker of its own, which is told everything from the beginning."""
+    """Each session has a writer of its own, which reads everything from the beginning."""
     records = engine_ledgers.resumed()
     place = next(i for i, one in enumerate(records) if one["kind"] == "resumed")
     uri = default_uri(tmp_path)
     for known in (records[:place], records):
-        tracker = Tracker(uri, tmp_path / "artifacts")
-        replay(known, tracker)
-        assert tracker.close(120), tracker.failure
+        write(known, tmp_path, uri)
     import mlflow
 
     client = mlflow.MlflowClient(uri)
@@ -250,9 +166,7 @@ def test_a_later_session_goes_on_in_the_same_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_picture_of_a_front_is_with_its_cell(tmp_path: Path) -> None:
     uri = default_uri(tmp_path)
-    tracker = Tracker(uri, tmp_path / "artifacts")
-    replay(engine_ledgers.several_objectives(), tracker)
-    assert tracker.close(120), tracker.failure
+    write(engine_ledgers.several_objectives(), tmp_path, uri)
     import mlflow
 
     client = mlflow.MlflowClient(uri)
@@ -266,19 +180,103 @@ def test_the_picture_of_a_front_is_with_its_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_store_out_of_reach_holds_nothing_up(tmp_path: Path) -> None:
-    tracker = Tracker("http://127.0.0.1:1", tmp_path)
-    started = time.monotonic()
-    replay(study_records(), tracker)
-    assert time.monotonic() - started < 0.5
-    assert not tracker.close(1)
-    assert time.monotonic() - started < 2
-    assert tracker.failure is not None
+def test_a_trial_says_what_it_ran_with(client: Any) -> None:
+    run = runs_of(client)["seed 5 (confirm) · inflora · 3 tasks"]
+    tags = run.data.tags
+    assert (tags["host"], tags["device"]) == ("worker", "NVIDIA H100")
+    assert (tags["protocol"], tags["preset"], tags["commit"]) == ("whole_stream", "paper", "abc")
+    assert tags["split_sha256"] == SPLIT
+    assert tags["versions"] == "torch 2.13.0"
+    assert (tags["checkpoint"], tags["checkpoint bytes"]) == ("ray/one", "12")
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("icons", SPLIT[:36])
+    assert json.loads(data.dataset.profile) == {"classes": 6, "train": 60, "test": 20}
+    assert {one.key: one.value for one in data.tags} == {"mlflow.data.context": "training, test"}
 
 
 @pytest.mark.slow
-def test_a_record_must_have_its_time(tmp_path: Path) -> None:
-    tracker = Tracker(default_uri(tmp_path), tmp_path)
-    with pytest.raises(ValueError, match="must have a 'time'"):
-        tracker.write({"kind": "end"})
-    assert tracker.close(60)
+def test_the_winner_is_registered_once_with_its_run(client: Any) -> None:
+    run = runs_of(client)["seed 5 (confirm) · inflora · 3 tasks"].info
+    name = model_name("quick", "inflora · 3 tasks")
+    assert name == "quick.inflora.3-tasks"
+    (version,) = client.search_model_versions()
+    assert (version.name, version.run_id) == (name, run.run_id)
+    assert client.get_model_version_by_alias(name, "confirmed").version == version.version
+    assert version.tags["seed"] == "5"
+    assert [file.path for file in client.list_artifacts(run.run_id, "model")] == [
+        "model/model.safetensors"
+    ]
+
+
+@pytest.mark.slow
+def test_another_study_of_the_same_name_is_another_version(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    for days in range(2):
+        output = tmp_path / str(days)
+        output.mkdir()
+        late = [{**one, "time": one["time"] + 86400 * days} for one in with_model(output)]
+        write(late, output, uri)
+    import mlflow
+
+    client = mlflow.MlflowClient(uri, uri)
+    versions = client.search_model_versions()
+    assert sorted(int(one.version) for one in versions) == [1, 2]
+    newest = client.get_model_version_by_alias("quick.inflora.3-tasks", "confirmed")
+    assert int(newest.version) == 2
+    assert len({one.run_id for one in versions}) == 2
+
+
+@pytest.mark.slow
+def test_an_alias_whose_setting_failed_is_set_by_a_replay_and_a_later_study_s_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    store = MLflowStore(uri, tmp_path)
+    assert store.answers()
+
+    def refuse(*_: Any) -> None:
+        raise store.errors[0]("refused")
+
+    monkeypatch.setattr(store._client, "set_registered_model_alias", refuse)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for one in with_model(tmp_path):
+        ledger.append(one)
+    ledger.close()
+    writer = LedgerWriter(ledger.path, store, lambda seconds: None)
+    assert writer.catch_up() and writer.failure is not None
+    name = "quick.inflora.3-tasks"
+    assert store._client.get_registered_model(name).aliases == {}
+    monkeypatch.undo()
+    assert replay(tmp_path, uri)[1] is None
+    assert store._client.get_registered_model(name).aliases == {"confirmed": 1}
+    later = tmp_path / "later"
+    later.mkdir()
+    write([{**one, "time": one["time"] + 86400} for one in with_model(later)], later, uri)
+    assert replay(tmp_path, uri)[1] is None
+    assert store._client.get_registered_model(name).aliases == {"confirmed": 2}
+
+
+@pytest.mark.slow
+def test_only_a_model_s_own_files_are_sent(tmp_path: Path) -> None:
+    records = with_model(tmp_path)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "model.json").write_text("{}")
+    own = tmp_path / "models" / "inflora"
+    (own / "notes.txt").write_text("secret")
+    (own / "load.py").symlink_to(secret / "model.json")
+    assert model_files(tmp_path, "models/inflora") == [own / "model.safetensors"]
+    (tmp_path / "models" / "link").symlink_to(secret)
+    for folder in (str(secret), "secret", "models/../secret", "models/link", "models", "../x"):
+        with pytest.raises(ValueError, match="a model's folder must lie below models/"):
+            model_files(tmp_path, folder)
+    for one in records:
+        if one["kind"] == "model":
+            one["folder"] = str(secret)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for one in records:
+        ledger.append(one)
+    ledger.close()
+    problem = replay(tmp_path, default_uri(tmp_path))[1]
+    assert problem is not None and "a model's folder must lie below models/" in problem
+    assert not list((tmp_path / "mlflow-artifacts").rglob("model*"))

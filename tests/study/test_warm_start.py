@@ -174,7 +174,7 @@ def test_settings_outside_of_the_new_ranges_are_passed_over_with_a_reason(past: 
             r"notes.txt is none: every line of a ledger must be a JSON object",
         ),
         ("empty.jsonl", "", r"empty.jsonl is none: a ledger must hold a study record"),
-        ("odd.jsonl", '{"kind": "study"}\n', r"odd.jsonl is none: 'version'"),
+        ("odd.jsonl", '{"kind": "study"}\n', r"odd.jsonl is none: a record of kind 'study'"),
     ],
 )
 def test_a_past_study_that_cannot_be_read_is_refused_when_planning(

@@ -4,6 +4,7 @@ from typing import Any
 
 from study.ledger import Record
 
+SPLIT = "0123456789abcdef" * 4
 CELL = "method.name=inflora,data.tasks=3"
 
 
@@ -19,9 +20,10 @@ def study_records() -> list[Record]:
         version=1,
         name="quick",
         question="Does it hold?",
-        spec={"name": "quick", "seeds": (5, 6)},
+        spec={"name": "quick", "seeds": (5, 6), "search": {"protocol": "whole_stream"}},
         versions={"torch": "2.13.0"},
-        commit=None,
+        commit="abc",
+        splits={SPLIT: {"classes": 6, "train": 60, "test": 20}},
         host="node",
         chance=None,
     )
@@ -42,6 +44,7 @@ def study_records() -> list[Record]:
             add("winner", cell=CELL, trial=first, **best)
         searched = {"method.rank": 4 if number != 1 else 8}
         params = {"method.name": "inflora", "backbone.adapt": None, "seed": seed, **searched}
+        params |= {"data.name": "icons", "data.split_sha256": SPLIT, "preset": "paper"}
         add("trial", trial=trial, cell=CELL, role=role, params=params, searched=searched, seed=seed)
         for task in range(1, tasks + 1):
             add(
@@ -50,7 +53,11 @@ def study_records() -> list[Record]:
                 task=task,
                 metrics=_metrics("test" if role == "confirm" else "val", task, number),
                 accuracy_row=[0.9 - 0.1 * (task - old) for old in range(1, task + 1)],
+                host="worker",
+                device="NVIDIA H100",
             )
+        if role == "confirm":
+            add("checkpoint", trial=trial, task=tasks, path="ray/one", files={"a": 5, "b": 7})
         add("end", trial=trial, status="completed" if tasks == 3 else "pruned", error=None)
     add("finished", status="completed", wall_seconds=20.0)
     return records

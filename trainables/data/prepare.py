@@ -11,6 +11,7 @@ from trainables.data.index import ImageIndex, rows_of
 from trainables.data.manifest import Manifest
 
 __all__ = [
+    "Manifest",
     "MissingFilesError",
     "Prepared",
     "cache_folder",

@@ -91,10 +91,7 @@ def class_incremental(
     device = torch.device("cpu") if device is None else device
     arrays = load_arrays(config)
     source = image_source(arrays.images, config.image_size, device)
-    subset = np.random.default_rng(SUBSET_SEED).permutation(len(arrays.class_names))
-    chosen = np.sort(subset[: config.classes_in_use])
-    if config.class_order == "shuffled":
-        chosen = np.random.default_rng(seed).permutation(chosen)
+    chosen = chosen_classes(config, seed, len(arrays.class_names))
     groups = np.split(np.arange(len(chosen)), np.cumsum(config.task_sizes)[:-1])
     tasks = []
     for index, group in enumerate(groups):
@@ -116,6 +113,15 @@ def class_incremental(
         split="val" if config.evaluation == "validation" else "test",
         class_order=tuple(arrays.class_names[label] for label in chosen),
     )
+
+
+def chosen_classes(config: DataConfig, seed: int, classes: int) -> NDArray[np.int64]:
+    """The labels that are used of a data set with so many classes, in head order."""
+    subset = np.random.default_rng(SUBSET_SEED).permutation(classes)
+    chosen = np.sort(subset[: config.classes_in_use])
+    if config.class_order == "shuffled":
+        chosen = np.random.default_rng(seed).permutation(chosen)
+    return chosen
 
 
 def joined(sets: Sequence[ImageSet]) -> ImageSet:

@@ -31,7 +31,9 @@ class InfLoRAConfig:
     at the first task, rising linearly to `epsilon_end` (ε_t, section 4.2). Of the memory: see
     `DualGPM` for `energy`, `dual`, `first_task` and `half_rule`, `LayerMemories` for
     `on_exhaustion`. Of `down`: `down_init` names one of `STRATEGIES`, `down_scale` multiplies its
-    rows. `moment_images` says whether the two passes that take second moments see the task's
+    rows. `trained` says whether `up` learns, or the whole weight with its gradient projected on the
+    span of `down` (`weight`): what the paper shows to be the same under plain gradient descent.
+    `moment_images` says whether the two passes that take second moments see the task's
     images plain or augmented as in training. `align` turns classifier alignment on: over
     `align_epochs`, with `align_samples` features a class and a rate of `align_lr`. `head_norm`
     puts a layer normalisation without weights between the features and the heads.
@@ -55,6 +57,7 @@ class InfLoRAConfig:
         "gradient",
     ] = "designed"
     down_scale: float = 1.0
+    trained: Literal["up", "weight"] = "up"
     moment_images: Literal["plain", "augmented"] = "plain"
     on_exhaustion: Literal["clip", "freeze", "relax", "released"] = "clip"
     align: bool = False
@@ -147,6 +150,17 @@ def create(config: InfLoRAConfig, context: MethodContext) -> "InfLoRA":
     return InfLoRA(config, context)
 
 
+def projector(rows: Tensor) -> Tensor:
+    """The orthogonal projector (dim, dim) on the span of linearly independent rows (r, dim).
+
+    As the `down` of a branch it makes `up` the change of the whole weight: the gradient by `up`
+    is that by the weight, projected, and so is every step.
+    """
+    columns, _ = torch.linalg.qr(rows.T)
+    onto: Tensor = columns @ columns.T
+    return onto
+
+
 class InfLoRA:
     """Designs `down` inside the free space, trains `up` and the head, merges, remembers."""
 
@@ -187,10 +201,11 @@ class InfLoRA:
         )
         ups = []
         for name, layer in self._layers.items():
-            opened = layer.add_branch(len(rows[name])) if len(rows[name]) else {}
+            down = rows[name] if self._config.trained == "up" else projector(rows[name])
+            opened = layer.add_branch(len(down)) if len(rows[name]) else {}
             for branch in opened.values():
                 with torch.no_grad():
-                    branch.down.copy_(self._config.down_scale * rows[name])
+                    branch.down.copy_(self._config.down_scale * down)
                 ups.append(branch.up)
         recorded = by_layer("subspace/rank", {name: len(one) for name, one in rows.items()})
         recorded |= by_layer("subspace/new_energy_free", self._memories.free_energy(moments))

@@ -78,9 +78,11 @@ def test_too_few_seeds_decide_nothing(tmp_path: Path) -> None:
 
 
 def test_welch_without_any_spread() -> None:
-    found, p = welch([0.6, 0.6], [0.5, 0.5])
-    assert (found.low, found.high, p) == (pytest.approx(0.1), pytest.approx(0.1), 0.0)
+    found, p = welch([0.7, 0.7], [0.6, 0.6, 0.6])
+    assert found.mean == pytest.approx(0.1)
+    assert math.isnan(p) and math.isnan(found.low) and math.isnan(found.high)
     assert welch([0.6, 0.6], [0.6, 0.6])[1] == 1.0
+    assert welch([0.3, 0.3], [0.1 + 0.2, 0.3])[1] == 1.0
 
 
 def test_holm_is_over_all_cells(tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ def test_what_a_protocol_costs_is_paired_over_the_seeds() -> None:
 
 def test_the_short_answer_says_what_the_protocol_costs() -> None:
     found = findings(from_records(compared_protocols()))
-    answer = next(one for one in found.answers if one.group == "Tuning protocol")
-    (sentence,) = answer.sentences
+    sentence = found.answers[-1]
     assert sentence.startswith(
         "Choosing settings by first_k_tasks instead of whole_stream changes the final accuracy by "
         f"{MINUS}3.0 to 0.0 points, {MINUS}1.5 on average over 2 pairs of cells"
@@ -89,7 +88,7 @@ def test_a_cell_with_nothing_to_search_has_no_protocol_to_compare() -> None:
 def test_without_a_comparison_there_is_no_table() -> None:
     found = findings(from_records(made_up_study(tasks=(10,))))
     assert found.costs == ()
-    assert "Tuning protocol" not in [one.group for one in found.answers]
+    assert "Choosing settings by" not in " ".join(found.answers)
 
 
 def test_a_search_of_the_first_tasks_says_so_beside_its_value() -> None:
@@ -104,10 +103,10 @@ def test_a_search_of_the_first_tasks_says_so_beside_its_value() -> None:
 def test_cells_with_settings_from_elsewhere_say_from_where() -> None:
     found = findings(from_records(transferred()))
     assert [one.label for one in found.cells] == [
-        "inflora, 10 tasks",
-        "inflora, 10 tasks, gaussian, tuned on data.name=icons",
+        "inflora, 10 tasks, icons",
+        "inflora, 10 tasks, gaussian, tuned on icons",
     ]
-    assert text_rows(found.cells)[1]["best in search"].endswith("in inflora, 10 tasks")
+    assert text_rows(found.cells)[1]["best in search"].endswith("in inflora, 10 tasks, icons")
     assert [one.final.n for one in found.cells] == [2, 2]
 
 

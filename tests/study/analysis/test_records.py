@@ -132,7 +132,7 @@ def test_an_unmeasured_entry_of_a_row_is_nan() -> None:
 
 def test_what_cannot_be_read_is_refused() -> None:
     records = small()
-    with pytest.raises(ValueError, match="newer release"):
+    with pytest.raises(ValueError, match="it was written by a newer one"):
         from_records([{**records[0], "version": 2}])
     with pytest.raises(ValueError, match="must hold a study record"):
         from_records(records[1:2])

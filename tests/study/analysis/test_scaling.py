@@ -7,7 +7,7 @@ from scipy import stats
 from study.analysis import scaling
 from study.analysis.entities import TaskRecord, TrialRecord
 from study.analysis.records import from_records
-from study.analysis.scaling import Exhaustion, interval
+from study.analysis.scaling import Exhaustion, Interval, interval
 from tests.study.analysis import ledgers
 
 
@@ -55,10 +55,28 @@ def test_the_paired_p_is_that_of_scipy() -> None:
     first, second = [0.61, 0.58, 0.66, 0.60], [0.55, 0.57, 0.59, 0.58]
     differences = [one - other for one, other in zip(first, second, strict=True)]
     expected = stats.ttest_rel(first, second).pvalue
-    assert scaling.paired_p(differences) == pytest.approx(float(expected), rel=1e-9)
-    assert math.isnan(scaling.paired_p([0.1]))
-    assert scaling.paired_p([0.0, 0.0]) == 1.0
-    assert scaling.paired_p([0.5, 0.5]) == 0.0
+    assert scaling.paired(differences)[1] == pytest.approx(float(expected), rel=1e-9)
+    assert math.isnan(scaling.paired([0.1])[1])
+
+
+def test_rounding_is_no_difference_and_no_spread_is_no_evidence() -> None:
+    # 0.1 + 0.2 − 0.3 and the like: no seed differs.
+    same, p = scaling.paired([5.6e-17, -5.6e-17, 5.6e-17])
+    assert same == Interval(0.0, 0.0, 0.0, 0.0, 3)
+    assert p == 1.0
+    (one,) = scaling.compare({"all": {"a": {0: 0.30, 1: 0.4}, "b": {0: 0.1 + 0.2, 1: 0.4}}})
+    assert one.identical
+    # A difference that no seed changes has no interval, however many digits its rounding spoils.
+    found = {"a": {0: 0.71, 1: 0.81, 2: 0.61}, "b": {0: 0.70, 1: 0.80, 2: 0.60}}
+    for methods in (found, {name: {0: one[0], 1: one[1]} for name, one in found.items()}):
+        (one,) = scaling.compare({"all": methods})
+        assert one.difference.mean == pytest.approx(0.01)
+        assert math.isnan(one.difference.low) and math.isnan(one.difference.high)
+        assert math.isnan(one.p) and math.isnan(one.p_holm)
+        assert not one.enough_evidence and not one.identical
+    # The scale counts: of bytes 1e-6 is rounding, of shares it is not.
+    assert scaling.paired([1e-6, 1e-6, -1e-6], 1e9)[0].mean == 0.0
+    assert scaling.paired([1e-6, 2e-6, 1e-6])[1] < 0.1
 
 
 def test_holm_steps_down_in_the_order_given() -> None:
