@@ -1,7 +1,6 @@
 """`--report`: the report of a study, from its ledger alone, whether or not it still runs."""
 
 import dataclasses
-import shlex
 from pathlib import Path
 
 from study.analysis.missing import missing_lines
@@ -10,6 +9,7 @@ from study.analysis.report import write_study
 from study.lock import held
 from study.restore import NAME
 from study.rules import MistakeError
+from study.storage import resume_command
 from study.terminal import say
 
 FOLDER = "report"
@@ -44,9 +44,6 @@ def report_again(output: Path, wanted: Path | None) -> int:
     for line in missing_lines(study):
         say(line)
     if killed:
-        say(
-            "Its driver ended without a word (killed?). To go on: python study/run.py --resume "
-            f"{shlex.quote(str(output))}"
-        )
+        say(f"Its driver ended without a word (killed?). To go on: {resume_command(output)}")
     say(f"Report: {page.resolve()}")
     return 0

@@ -3,28 +3,25 @@
 import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import yaml
 
 from study import pictures
 from study.ledger import Record
+from study.metric_queue import MetricQueue
 from study.mlflow_links import SERVERS, VIEW
 from study.model_export import model_files
+from study.model_registry import register
 from study.run_words import finite
 
 PAIRS_PER_CALL = 100
-METRICS_PER_CALL = 1000
 VALUE_LENGTH = 5000
 # Digests of data sets have 36 characters at most.
 DIGEST_LENGTH = 36
 WHOLE = "tasks"
-MODEL_FOLDER = "model"
-ALIAS = "confirmed"
 # Read by mlflow when it is imported; what a user has set stays. It must not repeat a request by
 # itself: a run whose making was answered too late would be there twice.
 ENVIRONMENT = {
@@ -77,12 +74,7 @@ class MLflowStore:
         self._whole: set[str] = set()
         # Items whose run was asked for and not answered: it may be there or not.
         self._unsure: set[str] = set()
-        self._points: dict[str, list[Any]] = {}
-        self._failing: str | None = None
-        # Runs whose metrics were refused: kept for another try, or given up for good.
-        self._held: set[str] = set()
-        self._lost: set[str] = set()
-        self._given_up: set[int] = set()
+        self._metrics = MetricQueue(self._send)
 
     def answers(self) -> bool:
         """Whether the store can be reached."""
@@ -94,29 +86,18 @@ class MLflowStore:
 
     def begin(self) -> None:
         """Begins a write: what it fails at is not what an earlier one failed at."""
-        self._failing = None
+        self._metrics.begin()
 
     def skip(self) -> bool:
         """Holds back the metrics that the store has refused; whether it was metrics.
 
-        They are tried again with the end of their run, or once they are too many for a call.
-        Refused then too they are given up, and their run is never marked whole.
+        A run whose metrics are given up (see `MetricQueue`) is never marked whole.
         """
-        run, self._failing = self._failing, None
-        if run is None:
-            return False
-        if run in self._held:
-            self._lost.add(run)
-            self._held.discard(run)
-            self._given_up |= {point.timestamp for point in self._points.pop(run)}
-        else:
-            self._held.add(run)
-        return True
+        return self._metrics.skip()
 
     def missing(self) -> set[int]:
         """Returns the times (ms) of the records whose metrics were kept back or given up."""
-        kept = {point.timestamp for points in self._points.values() for point in points}
-        return kept | self._given_up
+        return self._metrics.missing()
 
     def open_experiment(self, name: str, about: str, study_id: str) -> None:
         """As in `Store`."""
@@ -172,23 +153,20 @@ class MLflowStore:
 
     def mark_whole(self, run: str, tasks: int) -> None:
         """As in `Store`; not where metrics of the run were given up."""
-        self._flush_run(run)
-        if run not in self._lost:
+        self._metrics.flush_run(run)
+        if not self._metrics.is_lost(run):
             self._client.set_tag(run, WHOLE, str(tasks))
 
     def write_metrics(self, run: str, metrics: Mapping[str, float], step: int, at: Record) -> None:
         """As in `Store`."""
         make = self._mlflow.entities.Metric
-        points = [make(key, value, _stamp(at), step) for key, value in metrics.items()]
-        # First, so that points are not there twice where this is tried again.
-        if len(self._points.get(run, ())) + len(points) > METRICS_PER_CALL:
-            self._flush_run(run)
-        self._points.setdefault(run, []).extend(points)
+        self._metrics.add(
+            run, [make(key, value, _stamp(at), step) for key, value in metrics.items()]
+        )
 
     def flush(self) -> None:
         """As in `Store`; without those that are held back."""
-        for run in [one for one in self._points if one not in self._held]:
-            self._flush_run(run)
+        self._metrics.flush()
 
     def write_params(self, run: str, params: Mapping[str, Any]) -> None:
         """As in `Store`."""
@@ -249,36 +227,7 @@ class MLflowStore:
     def register_model(self, run: str, folder: str, name: str, tags: Mapping[str, Any]) -> None:
         """As in `Store`: one registered model, one version for each run, the newest aliased."""
         files = model_files(self._output, folder)
-        place = self._client.get_run(run).info.artifact_uri
-        self._put(run, place, files)
-        every = self._client.search_registered_models(f"name = '{name}'")
-        if not every:
-            self._client.create_registered_model(name, description=f"Winner of {tags['cell']}.")
-        told = self._client.search_model_versions(f"name = '{name}'")
-        versions = [int(one.version) for one in told if one.run_id == run]
-        if not versions:
-            made = self._client.create_model_version(
-                name, f"{place}/{MODEL_FOLDER}", run, _text(tags), await_creation_for=0
-            )
-            versions = [int(made.version)]
-        # The answer to the version's making can have been lost; a later study's stays.
-        if max(versions) >= max((int(one.version) for one in told), default=0):
-            self._client.set_registered_model_alias(name, ALIAS, str(max(versions)))
-
-    def _put(self, run: str, place: str, files: Sequence[Path]) -> None:
-        """Attaches files; where a database's artifacts are on the same disk, without a copy."""
-        if not self._local or not place.startswith("file:"):
-            for path in files:
-                self._client.log_artifact(run, str(path), MODEL_FOLDER)
-            return
-        kept = Path(unquote(urlsplit(place).path)) / MODEL_FOLDER
-        kept.mkdir(parents=True, exist_ok=True)
-        for path in files:
-            (kept / path.name).unlink(missing_ok=True)
-            try:
-                os.link(path, kept / path.name)
-            except OSError:  # on another disk, or one that knows no links
-                shutil.copyfile(path, kept / path.name)
+        register(self._client, run, files, name, _text(tags), self._local)
 
     def _open(self) -> Any:
         # Not sooner: it opens the database, which can fail.
@@ -299,14 +248,8 @@ class MLflowStore:
                 self._runs.setdefault(item, run.info.run_id)
             page = runs.token or ""
 
-    def _flush_run(self, run: str) -> None:
-        points = self._points.get(run, [])
-        self._failing = run
-        for start in range(0, len(points), METRICS_PER_CALL):
-            self._client.log_batch(run, metrics=points[start : start + METRICS_PER_CALL])
-        self._points.pop(run, None)
-        self._held.discard(run)
-        self._failing = None
+    def _send(self, run: str, points: list[Any]) -> None:
+        self._client.log_batch(run, metrics=points)
 
 
 def _text(values: Mapping[str, Any]) -> dict[str, str]:

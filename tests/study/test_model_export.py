@@ -11,6 +11,7 @@ from study.ledger import Record
 from study.model_export import Winners, export_models
 from tests.study.small_study import small_plan
 from tests.study.tracked import CELL, study_records
+from trainables import export
 from trainables.config import TrialConfig
 from trainables.trainer import SequentialTrainer
 
@@ -111,3 +112,7 @@ def test_a_study_that_is_stopped_ends_the_export(
     )
     monkeypatch.setattr(model_export, "broken", lambda output, checkpoint: None)
     assert list(export_models(tmp_path, winners_of(study_records()), lambda: True)) == []
+
+
+def test_what_is_sent_of_a_model_is_what_the_exporter_writes() -> None:
+    assert set(model_export.FILES) == {export.WEIGHTS, export.ABOUT, export.LOADER}

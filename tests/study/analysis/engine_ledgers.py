@@ -15,6 +15,8 @@ TASKS = 10
 RANKS = (2, 4, 8, 12, 16)
 FRONT = (8, 4, 2)
 """Ranks that no other outdoes: above 8 there is more memory and no more accuracy."""
+STUDY_RUN, CELL_RUN = "engine · 1970-01-12 13:46 UTC", "inflora · 10 tasks"
+"""The names of their runs in MLflow."""
 
 
 @dataclasses.dataclass

@@ -1,0 +1,86 @@
+"""A ledger is brought to a store later, or refused with what is wrong with it."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from study import run
+from study.ledger import read_ledger
+from study.mlflow_links import default_uri
+from study.tracker import Tracker
+from tests.study.mlflow_server import counted, expected
+from tests.study.tracked import study_records
+from tests.study.written_ledger import ledger_of
+
+
+@pytest.mark.slow
+def test_the_store_is_away_from_the_start_and_the_ledger_is_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ledger_of(study_records(), tmp_path)
+    tracker = Tracker(tmp_path, "http://127.0.0.1:1")
+    started = time.monotonic()
+    while "cannot be reached" not in capsys.readouterr().out:
+        assert time.monotonic() < started + 60
+        time.sleep(0.2)
+    started = time.monotonic()
+    assert not tracker.close(60)
+    assert time.monotonic() - started < 10
+    assert tracker.failure is not None and "Connection refused" in tracker.failure
+    uri = f"sqlite:///{tmp_path}/other.db"
+    assert run.main(["--replay", str(tmp_path), "--tracking-uri", uri]) == 0
+    assert capsys.readouterr().out == f"24 records of {tmp_path} are in {uri}.\n"
+    assert counted(tmp_path / "other.db") == expected(read_ledger(path))
+
+
+def test_a_replay_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--replay", "nowhere"]) == 2
+    assert "--replay must name the folder of a study" in capsys.readouterr().err
+    assert run.main(["--tracking-uri", "sqlite:////x"]) == 2
+    assert "--tracking-uri must be given with --replay" in capsys.readouterr().err
+
+
+STUDY, CELL = ('{"kind": "study", "name": "x", "time": 1.0}', '{"kind": "cell", "time": 2.0}')
+
+
+NEWER = '{"kind": "resumed", "version": 99, "time": 2.0}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "a ledger must hold a record of a study, but {} holds none."),
+        ([STUDY, NEWER], "a ledger must be of version 1 at most"),
+        ([STUDY, "{broken", CELL], "line 2 of {} is not"),
+        ([CELL], "must begin with a record of kind 'study', but line 1 of {} is of kind 'cell'."),
+    ],
+    ids=["empty", "newer", "broken", "no study"],
+)
+def test_a_ledger_that_cannot_be_read_is_a_mistake_and_a_failure_of_tracking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str], said: str
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("".join(f"{one}\n" for one in lines), encoding="utf-8")
+    assert run.main(["--replay", str(tmp_path)]) == 2
+    assert said.format(path) in capsys.readouterr().err
+    assert not (tmp_path / "mlflow.db").exists()
+    if lines:
+        tracker = Tracker(tmp_path, default_uri(tmp_path))
+        assert not tracker.close(60)
+        assert tracker.failure is not None and said.format(path) in tracker.failure
+
+
+def test_a_database_that_cannot_be_read_and_a_mistyped_uri_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger_of(study_records(), tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
+    replayed = ["--replay", str(tmp_path), "--tracking-uri"]
+    assert run.main([*replayed, f"sqlite:///{tmp_path}/mlflow.db"]) == 1
+    said = capsys.readouterr()
+    assert "file is not a database" in said.err
+    assert f"0 of 24 records were written to sqlite:///{tmp_path}/mlflow.db" in said.out + said.err
+    for mistyped in ("sqllite:////x.db", "mlflow.db"):
+        assert run.main([*replayed, mistyped]) == 2
+        assert "--tracking-uri must begin with one of" in capsys.readouterr().err
