@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from study.fronts import front
 DRAWS = 1000
 # Of a trial's data, what does not make its task another one.
 SAME_DATA = ("data.evaluation", "data.root", "data.cache", "data.manifest")
+SPLIT = "data.split_sha256"
+HASH_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,21 @@ def data_of(one: CellSummary) -> str:
 
 
 def data_words(data: str, every: Mapping[str, object]) -> str:
-    """What sets this data apart from that of the other groups."""
-    tables = [json.loads(one) for one in every]
-    own = json.loads(data)
-    keys = [key for key in own if len({str(one.get(key)) for one in tables}) > 1]
-    shown = {key.removeprefix("data."): own[key] for key in keys or ("data.name",) if key in own}
-    return ", ".join(f"{key} {value}" for key, value in shown.items())
+    """What sets this data apart from that of the other groups, in as few keys as will do."""
+    own, tables = json.loads(data), [json.loads(one) for one in every]
+    varying = [key for key in own if len({str(one.get(key)) for one in tables}) > 1]
+    # A hash says nothing to people; what it tells apart differs in another key, or is a new split.
+    plain = [key for key in varying if key != SPLIT]
+    for keys in (("data.name",), ("data.tasks",), ("data.name", "data.tasks"), plain, varying):
+        if len({str([one.get(key) for key in keys]) for one in tables}) == len(tables):
+            break
+    return ", ".join(_data_word(key, own[key]) for key in keys if key in own)
+
+
+def _data_word(key: str, value: Any) -> str:
+    if key == "data.name":
+        return str(value)
+    if key == "data.tasks":
+        return f"{value} tasks"
+    short = str(value)[:HASH_LENGTH] if key == SPLIT else value
+    return f"{key.removeprefix('data.')} {short}"

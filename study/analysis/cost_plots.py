@@ -11,10 +11,12 @@ from study.analysis.figures import WIDTH, grid_of, legend_below
 from study.analysis.looks import OKABE_ITO, line_style, ticks
 from study.analysis.overhead import Overhead
 from study.analysis.plots import GREY, GRID, half
+from study.analysis.pooled import EFFECT, Cloud
 from study.analysis.rank_sensitivity import RankEffect
 
 SIDES = ((8, 5), (8, -13), (-8, 5), (-8, -13))
 """Where the number of a point stands, in points from it."""
+LEGEND_COLUMNS = 3
 
 
 def rank_lines(effects: Sequence[RankEffect], metric: str, label: str) -> Figure:
@@ -69,6 +71,27 @@ def memory_over_tasks(cells: Mapping[str, Overhead]) -> Figure:
         axes.set_xticks(ticks(max(tasks), 6))
         axes.grid(axis="y", **GRID)
     legend_below(figure, columns=2)
+    return figure
+
+
+def forgetting_against_interference(one: Cloud) -> Figure:
+    """A point a trial, by cell; labels leave out what all cells have in common."""
+    rows = -(-len(one.cells) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(WIDTH, 3.4 + 0.24 * rows), layout="constrained")
+    axes = figure.subplots()
+    parts = [label.split(", ") for label, _ in one.cells]
+    common = set(parts[0]).intersection(*parts[1:])
+    for place, (own, (_, points)) in enumerate(zip(parts, one.cells, strict=True)):
+        style = line_style(place) | {"linestyle": "none", "markersize": 6}
+        axes.plot(
+            [cause for cause, _ in points],
+            [units.shown(EFFECT, effect) for _, effect in points],
+            label=", ".join(part for part in own if part not in common) or ", ".join(own),
+            **style,
+        )
+    axes.set(xlabel="interference, mean over tasks (0 to 1)", ylabel=units.heading(EFFECT))
+    axes.grid(**GRID)
+    legend_below(figure, columns=LEGEND_COLUMNS)
     return figure
 
 

@@ -12,7 +12,7 @@ from study.analysis.exhaustion import LayerForecast, exhaustion_forecasts
 from study.analysis.importance import Importance, importance
 from study.analysis.interaction import Interaction, interaction
 from study.analysis.overhead import Overhead, overhead
-from study.analysis.pooled import across_cells
+from study.analysis.pooled import Cloud, across_cells, cloud
 from study.analysis.rank_sensitivity import RankEffect, rank_sensitivity
 from study.analysis.rank_tables import RankTable, rank_tables
 from study.analysis.summary import CellSummary
@@ -56,6 +56,7 @@ class Deeper:
     across: Labelled[Correlation | NotEnough]
     within: Labelled[Correlation | NotEnough]
     pooled: Labelled[Correlation | NotEnough]
+    clouds: tuple[Cloud, ...]
     costs: tuple[CostPoint, ...]
     cells: int
     looked_at: int
@@ -78,6 +79,7 @@ def deeper(study: StudyRecords, cells: Sequence[CellSummary]) -> Deeper:
         layers = exhaustion_forecasts(one.confirmed)
         return layers if isinstance(layers, NotEnough) else tuple(layers)
 
+    alike = _alike(measured)
     searched = [one for one in order if one.searched > 1 and one.tuned_in is None]
     return Deeper(
         trends=tuple(task_count_trends(study, _ahead(counts))) if len(set(counts)) > 1 else (),
@@ -92,7 +94,10 @@ def deeper(study: StudyRecords, cells: Sequence[CellSummary]) -> Deeper:
         overheads=each(tracked, lambda one: overhead(one.confirmed)),
         across=each(tracked, lambda one: across_trials(one.confirmed)),
         within=each(tracked, lambda one: within_trials(one.confirmed)),
-        pooled=_pooled(measured),
+        pooled=tuple(
+            (f"{len(own)} cells, {data}", across_cells(own)) for data, own in alike.items()
+        ),
+        clouds=tuple(cloud(data, own) for data, own in alike.items()),
         costs=tuple(cost_accuracy(cells)),
         cells=len(measured),
         looked_at=len(chosen),
@@ -100,16 +105,13 @@ def deeper(study: StudyRecords, cells: Sequence[CellSummary]) -> Deeper:
     )
 
 
-def _pooled(cells: Sequence[CellSummary]) -> Labelled[Correlation | NotEnough]:
-    """By data set, over all its cells that measured interference."""
+def _alike(cells: Sequence[CellSummary]) -> dict[str, dict[str, Sequence[TrialRecord]]]:
+    """By data set, in words, the trials of all its cells that measured interference, by label."""
     groups: dict[str, dict[str, Sequence[TrialRecord]]] = {}
     for one in cells:
         if any(trial.series(INTERFERENCE) for trial in one.confirmed):
-            groups.setdefault(data_of(one), {})[one.cell] = one.confirmed
-    return tuple(
-        (f"{len(own)} cells, {data_words(data, groups)}", across_cells(own))
-        for data, own in groups.items()
-    )
+            groups.setdefault(data_of(one), {})[one.label] = one.confirmed
+    return {data_words(data, groups): own for data, own in groups.items()}
 
 
 def _ahead(counts: Sequence[int]) -> list[float]:

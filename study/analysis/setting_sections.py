@@ -25,6 +25,9 @@ OVERHEAD = (
     "span, a branch is as large as the weight); mean over seeds, band = 95 % t-interval. "
     "Dotted: from this task on merging saves at least what the memory takes."
 )
+CLOUDS = (
+    "A point is a trial: the mean interference of its tasks, and its forgetting after the last one."
+)
 COST = (
     "Accuracy: mean over seeds with the 95 % t-interval; seconds: designing, training, absorbing "
     "and evaluating in one confirmation, which depend on the machine and on what ran beside it. "
@@ -135,8 +138,13 @@ def interference_section(deeper: Deeper) -> str:
     )
     reasons = [f"{text[:-1]} ({over})." for over, found in kinds for text in _reasons(found)]
     numbers = {"Spearman's rho", "95 % interval", "n", "p", "p (Holm)"}
+    drawn = ""
+    for one in [one for one in deeper.clouds if len(one.cells) > 1][:MOST_PANELS]:
+        with looks.style():
+            figure = cost_plots.forgetting_against_interference(one)
+            drawn += as_html(picture(f"Same data: {one.data}", CLOUDS, figure))
     return (
-        f"<h2>Interference and forgetting</h2>{paragraph(about)}{table(rows, numbers)}"
+        f"<h2>Interference and forgetting</h2>{paragraph(about)}{drawn}{table(rows, numbers)}"
         f"{bullets(reasons)}"
     )
 

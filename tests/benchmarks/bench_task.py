@@ -106,6 +106,15 @@ def _of_a_task(method: str, shares: Shares, images: int) -> list[Row]:
             f"{note}; training {1000 * train / seen:.0f} ms an image",
         ),
     ]
+    whole = SEQUENCE * (passes + once + trained) + tested
+    found.append(
+        Row(
+            f"task, {method}: design + absorb, share of {SEQUENCE} whole tasks",
+            SEQUENCE * (passes + once) / whole,
+            DESIGN_AND_ABSORB,
+            f"with the evaluation of all classes seen, {EPOCHS} epochs; worked out",
+        )
+    )
     for epochs in (EPOCHS, 20):
         rest = SEQUENCE * (passes + once + trained * epochs / EPOCHS)
         found.append(

@@ -1,9 +1,10 @@
+import json
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from study.analysis.cost_accuracy import CostPoint, cost_accuracy
+from study.analysis.cost_accuracy import CostPoint, cost_accuracy, data_words
 from study.analysis.entities import CellRecord, TrialRecord
 from study.analysis.summary import summarise
 from tests.study.analysis.made_up_trials import study, trial
@@ -92,7 +93,40 @@ def test_cells_on_other_data_are_not_compared() -> None:
         ]
     )
     assert all(one.on_front for one in found.values())
-    assert {one.data for one in found.values()} == {"name fashion_mnist", "name icons"}
+    assert {one.data for one in found.values()} == {"fashion_mnist", "icons"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ([{"data.name": "icons", "data.tasks": 5}], ["icons"]),
+        (
+            [
+                {"data.name": "icons", "data.classes": 40, "data.split_sha256": "a" * 64},
+                {"data.name": "digits", "data.classes": 10, "data.split_sha256": "b" * 64},
+            ],
+            ["icons", "digits"],
+        ),
+        (
+            [{"data.name": one, "data.tasks": n} for one in ("icons", "digits") for n in (5, 10)],
+            ["icons, 5 tasks", "icons, 10 tasks", "digits, 5 tasks", "digits, 10 tasks"],
+        ),
+        (
+            [{"data.name": "icons", "data.classes": n} for n in (20, 40)],
+            ["classes 20", "classes 40"],
+        ),
+        (
+            [{"data.name": "icons", "data.split_sha256": one * 64} for one in "ab"],
+            ["split_sha256 aaaaaaaa", "split_sha256 bbbbbbbb"],
+        ),
+    ],
+    ids=["alone", "name", "name and tasks", "another key", "split"],
+)
+def test_data_are_told_apart_by_as_little_as_will_do(
+    tables: list[dict[str, object]], words: list[str]
+) -> None:
+    every = {json.dumps(one, sort_keys=True): one for one in tables}
+    assert [data_words(one, every) for one in every] == words
 
 
 def test_one_seed_has_no_share_and_no_runs_have_no_point() -> None:

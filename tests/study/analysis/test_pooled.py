@@ -1,5 +1,7 @@
 """The correlation over the cells of a data set: one rho a seed, never one a trial."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,7 +9,7 @@ from scipy import stats
 from study.analysis.correlation import Correlation
 from study.analysis.entities import TrialRecord
 from study.analysis.evidence import NotEnough
-from study.analysis.pooled import across_cells
+from study.analysis.pooled import Cloud, across_cells, cloud
 from tests.study.analysis.made_up_trials import binomial_band, trial
 
 CAUSE = "subspace/interference"
@@ -44,6 +46,12 @@ def test_each_seed_gives_one_rho_over_the_cells() -> None:
     assert found.rho == pytest.approx(np.mean(rhos))
     assert (found.n, found.over) == (4, "cells within a seed")
     assert found.p == pytest.approx(stats.ttest_1samp(rhos, 0).pvalue)
+
+
+def test_a_cloud_has_a_point_for_each_trial_that_has_both() -> None:
+    unfinished = replace(run(9.0, 9.0, 2), status="failed")
+    cells = {"a": [run(0.5, 0.1, 0), run(0.25, 0.2, 1), unfinished], "b": [trial([{CAUSE: 1.0}])]}
+    assert cloud("icons", cells) == Cloud("icons", (("a", ((0.5, 0.1), (0.25, 0.2))),))
 
 
 def test_without_a_relation_it_is_rarely_found() -> None:

@@ -130,6 +130,7 @@ def test_interference_is_corrected_for_the_number_of_cells() -> None:
     html = setting_sections.interference_section(looked_at(records))
     assert "over these 2 rows" in html
     assert html.count("<td>over the tasks of a trial</td>") == 2
+    assert html.count("<img") == 1 and "Same data: " in html
     alone = ("a", Correlation(0.5, 0.1, 0.9, 3, 0.04, "tasks within a trial"))
     other = ("b", Correlation(0.1, -0.5, 0.7, 3, 0.8, "tasks within a trial"))
     found = looked_at(records)
