@@ -136,6 +136,12 @@ def replay(output: Path, uri: str) -> tuple[int, str | None]:
             writer.catch_up()
         except (ValueError, FileNotFoundError) as error:
             raise MistakeError(str(error)) from error
+        except ModuleNotFoundError as error:
+            kind = uri.partition("://")[0]
+            raise MistakeError(
+                f"A store at {kind}:// needs the Python package {error.name}, which must be "
+                f"installed here: it comes with no extra of this project."
+            ) from error
         problem = _problem(writer)
         if problem is not None:
             problem = f"{writer.safe()} of {total} records were written to {uri}: {problem}"

@@ -4,9 +4,13 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from study.mlflow_links import URI_VARIABLE
+
 OF_A_FILE = ("a study file", "--set")
 # Of servers and of databases that MLflow writes to.
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+# What these do writes nothing to it.
+WITHOUT_MLFLOW = ("list", "schema", "compare", "attach", "report", "validate", "prepare", "plan")
 # What each of these reads beside itself.
 READS = {
     "list": (),
@@ -36,12 +40,9 @@ def check_options(options: argparse.Namespace) -> None:
             "MLFLOW_TRACKING_URI names."
         )
     if options.tracking_uri is not None:
-        scheme = options.tracking_uri.partition("://")[0].partition("+")[0]
-        if "://" not in options.tracking_uri or scheme not in SCHEMES:
-            raise ValueError(
-                f"--tracking-uri must begin with one of {list(SCHEMES)} and '://', but got "
-                f"{options.tracking_uri!r}."
-            )
+        _check_uri("--tracking-uri", options.tracking_uri)
+    elif not any(getattr(options, mode) for mode in WITHOUT_MLFLOW):
+        _check_uri(URI_VARIABLE, os.environ.get(URI_VARIABLE) or f"{SCHEMES[0]}://")
     if options.price is not None and not 0 <= options.price < float("inf"):
         raise ValueError(f"--price must be a number of at least 0, but got {options.price:g}.")
     given = {
@@ -67,6 +68,14 @@ def check_options(options: argparse.Namespace) -> None:
         raise ValueError(
             "--detach must not be given in a Ray job, which goes on by itself: "
             "`ray job submit --no-wait` leaves, `ray job logs --follow` comes back."
+        )
+
+
+def _check_uri(named: str, uri: str) -> None:
+    scheme = uri.partition("://")[0].partition("+")[0]
+    if "://" not in uri or scheme not in SCHEMES:
+        raise ValueError(
+            f"{named} must begin with one of {list(SCHEMES)} and '://', but got {uri!r}."
         )
 
 

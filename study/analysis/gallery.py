@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from study.analysis import figures, looks, scaling
+from study.analysis import balance, figures, looks, scaling
 from study.analysis.exhausted_text import exhaustion
 from study.analysis.figures import Panel
 from study.analysis.fronts import front_picture
@@ -49,6 +49,7 @@ def pictures(cells: Sequence[CellSummary]) -> list[Picture]:
         return [
             *_curves(measured),
             *_lengths(measured),
+            *_balances(measured),
             *_free(measured),
             *_matrices(measured),
             *_magnitudes(measured),
@@ -72,7 +73,30 @@ def front_pictures(fronts: Sequence[ParetoFront], objective: Mapping[str, str]) 
 
 
 def _curves(cells: Sequence[CellSummary]) -> list[Picture]:
-    """Accuracy over tasks: one figure per number of tasks, and by group where that is too much."""
+    """Accuracy over tasks."""
+    parts = _parts(cells)
+    found = [_curve_picture(over, part, cells) for over, part in parts[:MOST_FIGURES]]
+    return _with_rest(found, len(parts), "tasks.csv")
+
+
+def _balances(cells: Sequence[CellSummary]) -> list[Picture]:
+    """Stability against plasticity, where there are two cells to compare."""
+    found, parts = [], _parts(cells)
+    for over, everyone in parts[:MOST_FIGURES]:
+        part, note = _most(everyone, MOST_PANELS, "summary.csv")
+        names, styles = _names_and_styles(part, cells)
+        points = balance.known(
+            [(name, one.forgetting, one.plasticity) for name, one in zip(names, part, strict=True)]
+        )
+        if len(points) > 1:
+            figure = balance.plasticity_against_forgetting(points, styles)
+            title = f"Stability against plasticity: {over}"
+            found.append(picture(title, balance.CAPTION, figure, note))
+    return found
+
+
+def _parts(cells: Sequence[CellSummary]) -> list[tuple[str, list[CellSummary]]]:
+    """What goes in one pair of axes: a number of tasks, or a group where that is too much."""
     parts: list[tuple[str, list[CellSummary]]] = []
     for tasks in sorted({one.tasks or 0 for one in cells}):
         bucket = [one for one in cells if (one.tasks or 0) == tasks]
@@ -81,8 +105,7 @@ def _curves(cells: Sequence[CellSummary]) -> list[Picture]:
             parts += [(group, [one for one in bucket if one.group == group]) for group in groups]
         else:
             parts.append((f"{tasks} tasks", bucket))
-    found = [_curve_picture(over, part, cells) for over, part in parts[:MOST_FIGURES]]
-    return _with_rest(found, len(parts), "tasks.csv")
+    return parts
 
 
 def _curve_picture(over: str, part: Sequence[CellSummary], cells: Sequence[CellSummary]) -> Picture:

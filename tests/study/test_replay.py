@@ -1,5 +1,6 @@
 """A ledger is brought to a store later, or refused with what is wrong with it."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -39,6 +40,30 @@ def test_a_replay_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str]) ->
     assert "--replay must name the folder of a study" in capsys.readouterr().err
     assert run.main(["--tracking-uri", "sqlite:////x"]) == 2
     assert "--tracking-uri must be given with --replay" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_driver_of_a_database_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger_of(study_records(), tmp_path)
+    # As where it is not installed, here too.
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    uri = "postgresql://127.0.0.1:1/runs"
+    assert run.main(["--replay", str(tmp_path), "--tracking-uri", uri]) == 2
+    error = capsys.readouterr().err
+    assert "A store at postgresql:// needs the Python package psycopg" in error
+
+
+def test_a_variable_that_names_no_store_is_refused_before_a_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "/srv/runs")
+    assert run.main(["quickstart"]) == 2
+    error = capsys.readouterr().err
+    assert "MLFLOW_TRACKING_URI must begin with one of" in error and "'/srv/runs'" in error
+    assert run.main(["quickstart", "--validate"]) == 0
 
 
 STUDY, CELL = ('{"kind": "study", "name": "x", "time": 1.0}', '{"kind": "cell", "time": 2.0}')

@@ -99,6 +99,7 @@ def test_the_page_says_what_was_found(report: tuple[Path, str]) -> None:
         "Free dimensions over tasks: 4 tasks",
         "Share of the space that is free: 4 tasks",
         "Accuracy on each task: 3 tasks",
+        "Stability against plasticity: 4 tasks",
         "Magnitudes over tasks: 4 tasks",
         "python study/run.py",
         "0123456789abcdef",
