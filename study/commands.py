@@ -8,13 +8,11 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from study.detached import FILES
-from study.option_rules import check_options
+from study.option_rules import SPLIT, check_options
 from study.planning import Plan, make_plan
-from study.shell_words import INSTEAD
 from study.spec import StudySpec
 from study.terminal import say
 
@@ -41,10 +39,6 @@ def prepared(options: argparse.Namespace) -> Callable[[], int]:
         return _said(json.dumps(study_schema(), indent=2, ensure_ascii=False))
     if options.compare:
         return _compare(*options.compare)
-    if options.attach is not None:
-        from study.detached import attach, find_console
-
-        return functools.partial(attach, find_console(options.attach, _roots(options)))
     if options.report is not None:
         return _report(options)
     if options.resume is not None:
@@ -63,9 +57,6 @@ def prepared(options: argparse.Namespace) -> Callable[[], int]:
 
 def _run(plan: Plan, options: argparse.Namespace) -> Callable[[], int]:
     """Runs a study, or one configuration, or says what it would cost."""
-    if options.detach:
-        output = _output_folder(options.output, plan.spec)
-        return _detached(output, [*options.arguments, "--output", str(output)])
     from study.preparation import data_splits, pinned
 
     splits = data_splits(plan) if options.probe or not options.plan else {}
@@ -93,8 +84,6 @@ def _resume(options: argparse.Namespace) -> Callable[[], int]:
     from study.restore import find_study
 
     output = find_study(options.resume, _roots(options))
-    if options.detach:
-        return _detached(output, options.arguments)
     from study.conduct import resume
 
     return functools.partial(resume, output, options.set)
@@ -130,22 +119,14 @@ def _replay(options: argparse.Namespace) -> Callable[[], int]:
 
 
 def _roots(options: argparse.Namespace) -> list[Path]:
-    """The folders in which --resume, --report, --replay and --attach look for a study."""
+    """The folders in which --resume, --report and --replay look for a study."""
     roots = [*shared_folder(), Path(RESULTS)]
-    shipped = _shipped().get(options.resume or options.report or options.replay or options.attach)
+    shipped = _shipped().get(options.resume or options.report or options.replay)
     if shipped is not None and (storage := StudySpec.load(shipped).storage) is not None:
         roots.append(Path(storage))
     return roots + [
         Path(one.partition("=")[2]) for one in options.set if one.startswith("storage=/")
     ]
-
-
-def _detached(output: Path, arguments: Sequence[str]) -> Callable[[], int]:
-    """Runs the same command in a process of its own."""
-    from study.detached import detach
-
-    code = detach(output, [one for one in arguments if one != "--detach"])
-    return lambda: code
 
 
 def _compare(first: Path, second: Path) -> Callable[[], int]:
@@ -182,7 +163,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if not there:
-        hint = f" Was it a part of a value? {INSTEAD}" if options.alone else ""
+        hint = SPLIT if options.alone else ""
         raise ValueError(
             f"{path}: there is no such file; give the path of a study file or one of "
             f"{sorted(shipped)}.{hint}"
@@ -220,8 +201,7 @@ def _output_folder(wanted: Path | None, spec: StudySpec) -> Path:
     output = wanted or Path(spec.storage or default) / name
     try:
         output.mkdir(parents=True, exist_ok=True)
-        # What --detach has put there is of the study that is starting.
-        if {one.name for one in output.iterdir()} - FILES:
+        if any(output.iterdir()):
             raise ValueError(f"--output must be a new or an empty folder, but {output} is not.")
     except OSError as error:
         raise ValueError(f"--output: {output} cannot be used: {error.strerror}.") from error

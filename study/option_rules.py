@@ -6,17 +6,21 @@ from collections.abc import Sequence
 
 from study.mlflow_links import URI_VARIABLE
 
+# `ray submit` hands arguments to a shell without quotes.
+SPLIT = (
+    " Was it a part of a value? `ray submit` does not quote its arguments: give such a value in a "
+    "study file, or by `ray job submit`."
+)
 OF_A_FILE = ("a study file", "--set")
 # Of servers and of databases that MLflow writes to.
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 # What these do writes nothing to it.
-WITHOUT_MLFLOW = ("list", "schema", "compare", "attach", "report", "validate", "prepare", "plan")
+WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", "plan")
 # What each of these reads beside itself.
 READS = {
     "list": (),
     "schema": (),
     "compare": (),
-    "attach": ("--output",),
     "report": ("--output",),
     "replay": ("--tracking-uri",),
     "validate": OF_A_FILE,
@@ -51,24 +55,29 @@ def check_options(options: argparse.Namespace) -> None:
         "--probe": options.probe,
         "--past": options.past,
         "--set": options.set,
-        "--detach": options.detach,
         "--tracking-uri": options.tracking_uri,
     }
     here = [what for what, value in given.items() if value]
     if options.resume is not None:
         _refuse_beside(
             "--resume",
-            [one for one in here if one not in ("--set", "--detach")],
+            [one for one in here if one != "--set"],
             ": a study goes on with what is in its own folder, changed by --set alone",
         )
     for mode, reads in READS.items():
         if getattr(options, mode) not in (None, False):
             _refuse_beside(f"--{mode}", [one for one in here if one not in reads])
-    if options.detach and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        raise ValueError(
-            "--detach must not be given in a Ray job, which goes on by itself: "
-            "`ray job submit --no-wait` leaves, `ray job logs --follow` comes back."
-        )
+
+
+def refuse_unknown(words: Sequence[str], alone: bool) -> None:
+    """Refuses what the command line has too much; `alone`: it came through `ray submit`.
+
+    Raises:
+        ValueError: naming the words.
+    """
+    if words:
+        hint = SPLIT if alone else " See --help."
+        raise ValueError(f"unknown arguments: {' '.join(words)}.{hint}")
 
 
 def _check_uri(named: str, uri: str) -> None:

@@ -13,7 +13,7 @@ if not __package__ and sys.path and Path(sys.path[0]).resolve() == Path(__file__
     sys.path.pop(0)
 
 # `ray submit` copies this file alone, and joins its arguments without quotes into a line for a
-# shell, which splits and changes them.
+# shell, which splits them.
 ALONE = not Path(__file__).with_name("commands.py").exists()
 
 # Everything else is imported where it is needed, so that --help and mistakes are answered at once.
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options, unknown = _parser().parse_known_args(given)
-    options.arguments, options.alone = given, ALONE
+    options.alone = ALONE
     try:
         return _command(options, unknown)
     except ModuleNotFoundError as error:
@@ -40,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py",
-        # --detach must be found among the arguments as it is written.
         allow_abbrev=False,
         description="Search in every cell of a study's grid, confirm each winner on test images, "
         "and write a report. Records go to one folder: ledger, MLflow store, report.",
@@ -138,32 +137,19 @@ def _parser() -> argparse.ArgumentParser:
         help="new folder for everything the study writes (default: NAME-TIME in the study file's "
         "storage, or in $LRCS_STORAGE/studies, or in results)",
     )
-    parser.add_argument(
-        "--detach",
-        action="store_true",
-        help="start the study and leave: it goes on when the terminal or the connection closes",
-    )
-    modes.add_argument(
-        "--attach",
-        metavar="NAME_OR_DIR",
-        help="show what a study that was started with --detach prints, and end with its exit "
-        "code; Ctrl-C leaves the study running",
-    )
     return parser
 
 
 def _command(options: argparse.Namespace, unknown: Sequence[str]) -> int:
     from study import commands
     from study.cluster_address import expect_cluster
+    from study.option_rules import refuse_unknown
     from study.rules import MistakeError
-    from study.shell_words import refuse_unknown_words, refuse_words
-    from study.submitted_line import submitted_text, was_left_alone
 
     try:
         if options.alone:
-            refuse_words(options.arguments, submitted_text(), was_left_alone())
             expect_cluster()
-        refuse_unknown_words(unknown, options.alone)
+        refuse_unknown(unknown, options.alone)
         work = commands.prepared(options)
     except ValueError as error:
         return _refuse(error)

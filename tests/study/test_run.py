@@ -128,6 +128,41 @@ def test_it_runs_in_every_way(how: str, tmp_path: Path) -> None:
     assert "is valid" in done.stdout
 
 
+def brought(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `ray submit` runs: a copy of one file, in the head's home."""
+    shutil.copy(SCRIPT, folder / "run.py")
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "HOME": str(folder)},
+        check=False,
+    )
+
+
+def test_a_value_that_a_shell_has_split_is_refused(tmp_path: Path) -> None:
+    done = brought(tmp_path, "quickstart", "--validate", "--set", "question=is", "it", "true")
+    assert done.returncode == 2
+    assert "unknown arguments: it true. Was it a part of a value?" in done.stderr
+    assert "ray job submit" in done.stderr
+
+
+def test_a_study_file_of_the_project_is_found_from_the_home_folder(tmp_path: Path) -> None:
+    (tmp_path / "lrcs" / "mine").mkdir(parents=True)
+    shutil.copy(
+        SCRIPT.parent / "specs" / "quickstart.yaml", tmp_path / "lrcs" / "mine" / "one.yaml"
+    )
+    done = brought(tmp_path, "mine/one.yaml", "--validate")
+    assert done.returncode == 0, done.stderr
+    assert "lrcs/mine/one.yaml" in done.stdout
+
+
+def test_unknown_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["quickstart", "extra"]) == 2
+    assert capsys.readouterr().err == "error: unknown arguments: extra. See --help.\n"
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
