@@ -25,5 +25,5 @@ def space(name: str) -> Space:
             f"a search space must be one of {list(names())}, but got {name!r}: "
             f"write search_spaces/{name}.py or give every range in the study file."
         )
-    found: Space = importlib.import_module(f"search_spaces.{name}").SPACE
-    return dict(found)
+    ranges: Space = importlib.import_module(f"search_spaces.{name}").SPACE
+    return dict(ranges)

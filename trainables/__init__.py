@@ -1,1 +1,1 @@
-"""Complete sequential trainers; nothing here but ray_trainable knows Ray, Optuna or MLflow."""
+"""Complete sequential trainers; ray_trainable alone knows Ray, and none Optuna or MLflow."""

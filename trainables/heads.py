@@ -52,7 +52,7 @@ class TaskHeads:
 
     def parameters(self) -> list[nn.Parameter]:
         """Weights and biases of the heads of all tasks."""
-        return [one for head in self._heads for one in head.parameters()]
+        return [parameter for head in self._heads for parameter in head.parameters()]
 
     def logits(self, features: Tensor) -> Tensor:
         """Scores (n, classes seen) of features (n, width)."""

@@ -2,14 +2,17 @@
 
 import importlib
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from trainables.backbones.adapted import AdaptedBackbone
-from trainables.catalog import method_file
+from trainables.backbones import selection
+from trainables.backbones.adapted import AdaptedBackbone, dry_run, insert_branches
+from trainables.backbones.inspection import layers_of
+from trainables.backbones.pixels import Resize, input_layer
+from trainables.backbones.registry import create_network
+from trainables.config import TrialConfig, catalog
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
 
@@ -25,8 +28,7 @@ class ParamGroup:
 class Method(Protocol):
     """One method; it is built once a trial and sees the tasks in order.
 
-    Its file also names ADAPTS, the slices of the fused qkv that take branches unless the config
-    says others, and `create(config, context)`. `trains_backbone` says that checkpoints must hold
+    Its `method.py` has `create(config, context)`. `trains_backbone` says that checkpoints must hold
     the whole network. One that is also `Rehearsing` trains on the images of all tasks seen so far.
     """
 
@@ -79,19 +81,31 @@ class MethodContext:
     diagnostics: bool = True
 
 
+def adapted_backbone(config: TrialConfig) -> AdaptedBackbone:
+    """The network of a trial, with branches where its config says.
+
+    ValueError if the network does not call a layer that is to be adapted, or its checkpoint does
+    not hold its weights. The seed only matters for networks without pretrained weights.
+    """
+    chosen, channels, size = config.backbone, config.data.channels, config.input_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = create_network(
+            chosen.name, chosen.pretrained, chosen.checkpoint, size, channels
+        ).eval()
+    selected = selection.select(layers_of(network), chosen.layers, chosen.blocks)
+    adapt = chosen.adapt or catalog.declaration(config.method.name).adapts
+    layers = insert_branches(network, selected, adapt)
+    width, calls = dry_run(network, selected, torch.zeros(1, channels, size, size))
+    inputs = input_layer(network, chosen.normalise, channels)
+    if size != config.data.image_size:
+        inputs = nn.Sequential(Resize(size), inputs)
+    return AdaptedBackbone(network, layers, width, inputs, config.optim.precision, calls).eval()
+
+
 def create_method(config: Any, context: MethodContext) -> Method:
-    """Builds the method that `config` is of: `create` of the file named by `config.name`."""
-    module = _module(config)
+    """Builds the method that `config` is of: `create` in the folder named by `config.name`."""
+    base = catalog.declaration(config.name).base
+    module = importlib.import_module(f"trainables.methods.{base}.method")
     method: Method = module.create(config, context)
     return method
-
-
-def adapted_slices(config: Any) -> tuple[str, ...]:
-    """Slices of the fused qkv that the method of `config` puts branches on by itself."""
-    slices: tuple[str, ...] = _module(config).ADAPTS
-    return slices
-
-
-def _module(config: Any) -> ModuleType:
-    """The file of the method of `config`, or of the one it is a variant of."""
-    return importlib.import_module(f"trainables.methods.{method_file(config.name).base}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RESUME_FROM = "resume_from"
 MICRO_BATCH = "optim.micro_batch"
+OUT_OF_MEMORY = "out_of_memory"
 # What a trial that failed in its first task leaves in place of a checkpoint.
 NOTHING_LEARNED = "no_task_finished"
 
@@ -59,34 +60,15 @@ class ContinualTrainable(tune.Trainable):
         self._build()
 
     def step(self) -> dict[str, Any]:
-        """Trains one task.
-
-        Raises:
-            ValueError: if there is no whole checkpoint in resume_from.
-        """
-        import torch
-
+        """Trains one task; ValueError if there is no whole checkpoint in resume_from."""
         self._take_up()
-        try:
-            return self._result(self._trainer.train_task())
-        except FloatingPointError as error:
-            return self._failure("diverged", error)
-        except torch.OutOfMemoryError as error:
-            chunk = self._trainer.chunk
-            if self._reduced or chunk < 2 or self._kept_tasks != self._seen:
-                return self._failure("out_of_memory", error)
-        # Outside of the handler: the error's traceback would keep the task's tensors.
-        self._reduced = True
+        chunk, again = self._trainer.chunk, self._kept_tasks == self._seen
+        result = self._attempt(afresh=False)
+        if result.get("reason") != OUT_OF_MEMORY or self._reduced or chunk < 2 or not again:
+            return result
+        self._reduced, self._failed = True, False
         self._params[MICRO_BATCH] = chunk // 2
-        try:
-            self._build()
-            if self._kept is not None:
-                self._trainer.restore(self._kept)
-            return self._result(self._trainer.train_task())
-        except FloatingPointError as error:
-            return self._failure("diverged", error)
-        except torch.OutOfMemoryError as error:
-            return self._failure("out_of_memory", error)
+        return self._attempt(afresh=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trainer's state; after a failure, that of the last task boundary."""
@@ -116,6 +98,24 @@ class ContinualTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """Removes what was kept for a second try."""
         self._forget()
+
+    def _attempt(self, afresh: bool) -> dict[str, Any]:
+        """Trains a task, `afresh` with a new trainer.
+
+        A method of its own, since an error's traceback would keep the tensors of the task.
+        """
+        import torch
+
+        try:
+            if afresh:
+                self._build()
+                if self._kept is not None:
+                    self._trainer.restore(self._kept)
+            return self._result(self._trainer.train_task())
+        except FloatingPointError as error:
+            return self._failure("diverged", error)
+        except torch.OutOfMemoryError as error:
+            return self._failure(OUT_OF_MEMORY, error)
 
     def _build(self) -> None:
         import torch

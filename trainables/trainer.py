@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from trainables import metrics, usage
-from trainables.backbones.adapted import build_backbone
 from trainables.config import TrialConfig
 from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
 from trainables.data.stream import ImageSet, class_incremental, joined
 from trainables.fitting import train_epochs
 from trainables.low_rank.precision import network_products
-from trainables.method import MethodContext, Rehearsing, adapted_slices, create_method
+from trainables.method import MethodContext, Rehearsing, adapted_backbone, create_method
 
 CHECKPOINT_NAME = "trainer.pt"
 CHECKPOINT_VERSION = 3
@@ -58,8 +57,7 @@ class SequentialTrainer:
         self._generator = torch.Generator().manual_seed(config.seed)
         self._stream = class_incremental(config.data, config.seed, self._device)
         self._held_out = joined([task.held_out for task in self._stream])
-        adapt = config.backbone.adapt or adapted_slices(config.method)
-        self._model = build_backbone(config, adapt).to(self._device)
+        self._model = adapted_backbone(config).to(self._device)
         if self._device.type == "cuda":
             # The tensor cores' own layout for convolutions: without it each one is turned round.
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,11 +107,10 @@ class SequentialTrainer:
     def train_task(self) -> TaskResult:
         """Trains the next task and evaluates all tasks seen.
 
-        Raises:
-            RuntimeError: if there is no task left.
-            FloatingPointError: if the training loss, the weights or the scores are not finite.
-            torch.OutOfMemoryError: if the device has too little memory. After this one and the
-                one before, the trainer is of no more use: restore another from the last task.
+        RuntimeError if there is no task left. FloatingPointError if the training loss, the
+        weights or the scores are not finite. torch.OutOfMemoryError if the device has too
+        little memory. After this one and the one before, the trainer is of no more use:
+        restore another from the last task.
         """
         if self.done:
             raise RuntimeError(f"all {len(self._stream)} tasks are trained: there is none left.")
@@ -154,11 +151,7 @@ class SequentialTrainer:
         partial.replace(folder / CHECKPOINT_NAME)
 
     def restore(self, folder: Path) -> None:
-        """Takes over a checkpoint of the same config.
-
-        Raises:
-            ValueError: if the checkpoint is of another version or another config.
-        """
+        """Takes over a checkpoint; ValueError if it is of another version or config."""
         path = folder / CHECKPOINT_NAME
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["version"] != CHECKPOINT_VERSION:

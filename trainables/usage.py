@@ -41,10 +41,13 @@ def memory(state: Any, device: torch.device) -> dict[str, float]:
 
 def _tensor_bytes(state: Any) -> int:
     """Size of all tensors in nested dicts and lists, in bytes."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(_tensor_bytes(value) for value in state.values())
-    if isinstance(state, list | tuple):
-        return sum(_tensor_bytes(value) for value in state)
-    return 0
+    total, left = 0, [state]
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor):
+            total += value.nbytes
+        elif isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list | tuple):
+            left.extend(value)
+    return total

@@ -1,1 +1,1 @@
-"""From the ledger of a study to fits, intervals, figures and one page."""
+"""From a study's records to summaries, fits and verdicts, as numbers without words."""

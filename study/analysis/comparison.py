@@ -1,19 +1,26 @@
 """Two studies beside each other: what differs between them, and what it did to each cell."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from study.analysis import records, scaling
-from study.analysis.entities import CellRecord, StudyRecords
-from study.analysis.method import WHOLE_STREAM, protocol
-from study.analysis.scaling import LEVEL, Interval
-from study.analysis.welch import welch
-from study.labels import PROTOCOL, cell_label, varying_keys
+from study.analysis import curves
+from study.evidence import LEVEL, Interval, intervals, welch
+from study.ledger import (
+    LEDGER,
+    PROTOCOL,
+    WHOLE_STREAM,
+    CellRecord,
+    StudyRecords,
+    TrialRecord,
+    cell_label,
+    protocol,
+    read_study,
+    varying_keys,
+)
 
-LEDGER = "ledger.jsonl"
 NOT_SET = "not set"
 # Of a study file, what cannot change a number.
 SILENT = ("name", "question", "storage", "max_concurrent", "retries")
@@ -70,21 +77,24 @@ def compare_studies(first: Path, second: Path) -> StudyComparison:
     """
     if first.resolve() == second.resolve():
         raise ValueError(f"two studies must be in different folders, but got {first} twice.")
-    one, other = _read(first), _read(second)
-    axes = sorted(varying_keys(_keys(one)) | varying_keys(_keys(other)))
-    here, there = _by_place(one, axes), _by_place(other, axes)
+    ours, theirs = _read(first), _read(second)
+    varying = (varying_keys([cell.key for cell in study.cells]) for study in (ours, theirs))
+    axes = sorted(set.union(*varying))
+    here, there = _by_place(ours, axes), _by_place(theirs, axes)
     cells = [
         _compared(
-            cell_label(here[place].key, axes), _finals(one, here[place]), _finals(other, found)
+            cell_label(here[place].key, axes),
+            ours.confirmations(here[place].cell),
+            theirs.confirmations(cell.cell),
         )
-        for place, found in there.items()
+        for place, cell in there.items()
         if place in here
     ]
-    corrected = scaling.holm([cell.p for cell in cells])
+    corrected = intervals.holm([cell.p for cell in cells])
     return StudyComparison(
-        first=one,
-        second=other,
-        differences=_differences(_settings(one), _settings(other)),
+        first=ours,
+        second=theirs,
+        differences=_differences(_settings(ours), _settings(theirs)),
         cells=tuple(replace(cell, p_holm=p) for cell, p in zip(cells, corrected, strict=True)),
         first_only=tuple(cell_label(here[at].key, axes) for at in here if at not in there),
         second_only=tuple(cell_label(there[at].key, axes) for at in there if at not in here),
@@ -98,39 +108,32 @@ def _read(folder: Path) -> StudyRecords:
             f"a study's folder must hold its {LEDGER}, but {folder} "
             + ("does not." if folder.is_dir() else "is no folder.")
         )
-    return records.read_ledger(path)
-
-
-def _keys(study: StudyRecords) -> list[Mapping[str, Any]]:
-    return [cell.key for cell in study.cells]
+    return read_study(path)
 
 
 def _by_place(study: StudyRecords, axes: list[str]) -> dict[tuple[str, ...], CellRecord]:
     """The cells by their values on the axes, wherever these are written down."""
     params = {trial.cell: trial.params for trial in study.trials}
     name = protocol(study.study.spec).get("protocol", WHOLE_STREAM)
-    found = {}
+    places = {}
     for cell in study.cells:
         known = {PROTOCOL: name, **params.get(cell.cell, {}), **cell.fixed, **cell.key}
-        found[tuple(json.dumps(known.get(axis)) for axis in axes)] = cell
-    return found
+        places[tuple(json.dumps(known.get(axis)) for axis in axes)] = cell
+    return places
 
 
-def _finals(study: StudyRecords, cell: CellRecord) -> dict[int, float]:
-    return scaling.final_by_seed(study.confirmations(cell.cell), "test/accuracy")
-
-
-def _compared(label: str, first: Mapping[int, float], second: Mapping[int, float]) -> ComparedCell:
+def _compared(label: str, *trials: Sequence[TrialRecord]) -> ComparedCell:
     """B minus A; Holm's correction comes when all cells are known."""
-    a, b = scaling.interval(list(first.values())), scaling.interval(list(second.values()))
+    first, second = (curves.final_by_seed(own, "test/accuracy") for own in trials)
+    a, b = intervals.interval(list(first.values())), intervals.interval(list(second.values()))
     common = sorted(set(first) & set(second))
     if len(common) > 1:
         values = [second[seed] - first[seed] for seed in common]
-        difference, p = scaling.paired(values, scaling.size(first.values(), second.values()))
+        difference, p = intervals.paired(values, intervals.size(first.values(), second.values()))
         test = f"paired, {len(common)} seeds"
-        return ComparedCell(label, a, b, test, difference, p, p)
-    difference, p = welch(list(second.values()), list(first.values()))
-    test = f"Welch, {a.n} and {b.n} seeds" if p == p else "none, too few seeds"
+    else:
+        difference, p = welch(list(second.values()), list(first.values()))
+        test = f"Welch, {a.n} and {b.n} seeds" if p == p else "none, too few seeds"
     return ComparedCell(label, a, b, test, difference, p, p)
 
 
@@ -148,22 +151,20 @@ def _settings(study: StudyRecords) -> dict[str, str]:
             flat |= {name: axis[0] if len(axis) == 1 else axis for name, axis in value.items()}
         elif isinstance(value, Mapping):
             # What a section leaves open is as if it were not written.
-            flat |= {f"{key}.{name}": one for name, one in value.items() if one is not None}
+            flat |= {f"{key}.{name}": entry for name, entry in value.items() if entry is not None}
         else:
             flat[key] = value
     flat |= {f"split of {name}": sha256 for name, sha256 in about.data.items()}
     flat |= {f"package {name}": version for name, version in about.versions.items()}
     flat["commit"] = about.commit or "not known"
     return {
-        key: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)
-        for key, one in flat.items()
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in flat.items()
     }
 
 
 def _differences(
     first: Mapping[str, str], second: Mapping[str, str]
 ) -> tuple[tuple[str, str, str], ...]:
-    pairs = {
-        key: (first.get(key, NOT_SET), second.get(key, NOT_SET)) for key in {**first, **second}
-    }
-    return tuple((key, *pair) for key, pair in pairs.items() if pair[0] != pair[1])
+    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    return tuple((key, first.get(key, NOT_SET), second.get(key, NOT_SET)) for key in keys)

@@ -9,15 +9,14 @@ faster towards the end: `rising` tells.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from study.analysis import scaling
-from study.analysis.entities import TrialRecord
-from study.analysis.evidence import NotEnough, count
+from study.analysis.curves import FREE, exhausted, layers
 from study.analysis.trend_models import LINEAR
 from study.analysis.trends import LEAST_POINTS, Trend, fit_trend
+from study.evidence import NotEnough, count
+from study.ledger import TrialRecord
 
-FREE, SHORT = "subspace/dim_free", "subspace/exhausted_layers"
 THRESHOLD = "subspace/threshold"
 LEAST_TASKS = 5
 # How many times the tasks of the study a forecast looks ahead.
@@ -64,111 +63,74 @@ class LayerForecast:
     rising: bool = False
 
 
-def exhaustion_forecasts(
-    trials: Sequence[TrialRecord], share: float = 0.5
-) -> list[LayerForecast] | NotEnough:
-    """One forecast for each layer of the completed trials of one setting.
-
-    Args:
-        trials: a cell's confirmations.
-        share: part of the tasks that is fitted, in (0, 1]; with 1 a forecast looks beyond them.
-
-    Raises:
-        ValueError: if `share` is outside (0, 1].
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be in (0, 1], but got {share=}.")
-    done = [one for one in trials if one.status == "completed" and one.tasks]
-    names = scaling.layers(done)
-    ranks = [one.params.get("method.rank") for one in done]
+def exhaustion_forecasts(trials: Sequence[TrialRecord]) -> list[LayerForecast] | NotEnough:
+    """One forecast for each layer of the completed trials of one setting, from half its tasks."""
+    done = [trial for trial in trials if trial.status == "completed" and trial.tasks]
+    names = layers(done)
+    ranks = [trial.params.get("method.rank") for trial in done]
     if not names or not isinstance(ranks[0], int):
         return NotEnough("no free dimensions of layers and no rank were recorded")
-    if len(set(ranks)) > 1 or any(one.params.get("method.rank_steps") for one in done):
+    if len(set(ranks)) > 1 or any(trial.params.get("method.rank_steps") for trial in done):
         return NotEnough("the rank is not the same in all tasks and trials")
-    tasks = min(one.tasks[-1].task for one in done)
-    fitted_to = math.ceil(share * tasks)
+    tasks = min(trial.tasks[-1].task for trial in done)
+    fitted_to = math.ceil(tasks / 2)
     if fitted_to < LEAST_TASKS:
         return NotEnough(f"{count(fitted_to, 'task')} to fit, and a forecast needs {LEAST_TASKS}")
-    return [_forecast(done, layer, ranks[0], fitted_to, tasks) for layer in names]
-
-
-def forecast_text(one: LayerForecast) -> str:
-    """A forecast in a sentence."""
-    seen = [other.task for other in one.observed]
-    known = sorted(task for task in seen if task is not None)
-    happened = f"{len(known)} of {count(len(seen), 'trial')} ran out within {one.tasks} tasks"
-    if known:
-        first_and_last = dict.fromkeys((known[0], known[-1]))
-        happened += f" (after task {' to '.join(map(str, first_and_last))})"
-    if one.reason:
-        return f"{one.layer}: {one.verdict}, {one.reason}; {happened}."
-    ends = [_task_text(end, one.horizon) for end in (one.task, one.low, one.high)]
-    beyond = ", extrapolated" if one.extrapolated else ""
-    rising = "; the threshold changes with the task, which no forecast knows" if one.rising else ""
-    return (
-        f"{one.layer}: {one.model}, fewer than {one.rank} free dimensions {ends[0]} (95 % interval "
-        f"for one trial: from {ends[1]} to {ends[2]}{beyond}{rising}); {happened}: {one.verdict}."
-    )
+    firsts = [(trial.seed, exhausted(trial)) for trial in done]
+    observed = {
+        layer: tuple(Observed(seed, first.get(layer)) for seed, first in firsts) for layer in names
+    }
+    return [_forecast(done, *own, ranks[0], fitted_to, tasks) for own in observed.items()]
 
 
 def _forecast(
-    trials: Sequence[TrialRecord], layer: str, rank: int, fitted_to: int, tasks: int
+    trials: Sequence[TrialRecord],
+    layer: str,
+    observed: tuple[Observed, ...],
+    rank: int,
+    fitted_to: int,
+    tasks: int,
 ) -> LayerForecast:
-    observed = tuple(Observed(one.seed, _first_short(one, layer, rank)) for one in trials)
     horizon = AHEAD * tasks
 
-    def none(verdict: str, reason: str) -> LayerForecast:
-        nothing = ("none", None, None, None, horizon, observed, verdict, False, reason)
-        return LayerForecast(layer, rank, fitted_to, tasks, *nothing)
-
-    early = [one for one in observed if one.task is not None and one.task <= fitted_to]
+    places = (None, None, None)
+    none = LayerForecast(
+        layer, rank, fitted_to, tasks, "none", *places, horizon, observed, NO_FORECAST, False
+    )
+    early = [seen for seen in observed if seen.task is not None and seen.task <= fitted_to]
     if early:
-        return none(ALREADY, f"{count(len(early), 'trial')} within the first {fitted_to} tasks")
+        reason = f"{count(len(early), 'trial')} within the first {fitted_to} tasks"
+        return replace(none, verdict=ALREADY, reason=reason)
     curves = {
-        one.seed: {
+        trial.seed: {
             float(task): dims
-            for task, dims in one.series(f"{FREE}/{layer}").items()
+            for task, dims in trial.series(f"{FREE}/{layer}").items()
             if task <= fitted_to
         }
-        for one in trials
+        for trial in trials
     }
     ahead = range(fitted_to + 1, horizon + 1)
     since = fitted_to - max(fitted_to // 2, LEAST_POINTS) + 1
     recent = {
-        seed: {t: one for t, one in own.items() if t >= since} for seed, own in curves.items()
+        seed: {t: dims for t, dims in own.items() if t >= since} for seed, own in curves.items()
     }
     steady = fit_trend(recent, (0.0, math.inf), ahead, models=(LINEAR,))
     free = fit_trend(curves, (0.0, math.inf), ahead)
     if isinstance(steady, NotEnough):
-        return none(NO_FORECAST, steady.reason)
+        return replace(none, reason=steady.reason)
     assert isinstance(free, Trend)
     task, low, high = _crossings(steady, free, rank, fitted_to)
-    verdicts = {_verdict(one.task, low, high, tasks) for one in observed}
-    return LayerForecast(
-        layer=layer,
-        rank=rank,
-        fitted_to=fitted_to,
-        tasks=tasks,
+    verdicts = {_verdict(seen.task, low, high, tasks) for seen in observed}
+    return replace(
+        none,
         model=f"at the rate of tasks {since} to {fitted_to}",
         task=task,
         low=low,
         high=high,
-        horizon=horizon,
-        observed=observed,
         verdict=_together(verdicts),
         extrapolated=task is None or task > tasks,
-        rising=any(len(set(one.series(f"{THRESHOLD}/{layer}").values())) > 1 for one in trials),
+        rising=any(len(set(trial.series(f"{THRESHOLD}/{layer}").values())) > 1 for trial in trials),
     )
-
-
-def _first_short(trial: TrialRecord, layer: str, rank: int) -> int | None:
-    """The trial's own word counts: a relaxed memory has the rank free and is exhausted still."""
-    told = trial.series(f"{SHORT}/{layer}")
-    short = [task for task, flag in told.items() if flag > 0]
-    if not told:
-        free = trial.series(f"{FREE}/{layer}")
-        short = [task for task, dims in free.items() if dims < rank]
-    return min(short, default=None)
 
 
 def _crossings(
@@ -176,14 +138,14 @@ def _crossings(
 ) -> tuple[float | None, float | None, float | None]:
     """First tasks ahead where the line, and the lower and upper ends of both bands, are below."""
     least = rank - ROUNDING
-    ahead = [one for one in steady.predictions if one.x > fitted_to]
-    both = [*ahead, *(one for one in free.predictions if one.x > fitted_to)]
+    ahead = [point for point in steady.predictions if point.x > fitted_to]
+    both = [*ahead, *(point for point in free.predictions if point.x > fitted_to)]
     tops: dict[float, float] = {}
-    for one in both:
-        tops[one.x] = max(one.trial_high, tops.get(one.x, -math.inf))
+    for point in both:
+        tops[point.x] = max(point.trial_high, tops.get(point.x, -math.inf))
     return (
-        next((one.x for one in ahead if one.value < least), None),
-        min((one.x for one in both if one.trial_low < least), default=None),
+        next((point.x for point in ahead if point.value < least), None),
+        min((point.x for point in both if point.trial_low < least), default=None),
         next((x for x, top in tops.items() if top < least), None),
     )
 
@@ -202,7 +164,3 @@ def _together(verdicts: set[str]) -> str:
     if len(verdicts) == 1:
         return next(iter(verdicts))
     return AS_PREDICTED if verdicts <= {AS_PREDICTED, OPEN} else MIXED
-
-
-def _task_text(task: float | None, horizon: int) -> str:
-    return f"not within {horizon} tasks" if task is None else f"after task {task:g}"

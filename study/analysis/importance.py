@@ -8,50 +8,51 @@ values where results were good, so that p is a guide and not exact.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.analysis import scaling
-from study.analysis.entities import StudyRecords, TrialRecord
-from study.analysis.evidence import NotEnough, count
 from study.analysis.trend_models import Array
+from study.evidence import NotEnough, count, intervals
+from study.ledger import StudyRecords, TrialRecord
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 LEAST_TRIALS, LEAST_BEST = 20, 5
 BEST_SHARE = 0.1
-# Permutations for each key, so that p can be below 5 % after Holm's correction.
+# Permutations for each of two keys or more, so that p can be below 5 % after Holm's correction.
 PERMUTATIONS = 25
-# A key leads clearly if it does in this share of half-samples, and beats chance.
-CLEARLY = 0.95
 
 
 @dataclass(frozen=True)
 class KeyImportance:
-    """One searched key: `share` is its part of the importance of all keys.
+    """A searched key: `share` is its part of the importance of all keys.
 
-    Over random halves of the trials it was within [low, high] in 95 of 100 and `first` is how often
-    it led: how stable it is, not a confidence interval. `chance` is the share that a key without
-    effect stays below in 95 of 100; `p` is that of the permutation test, `p_holm` after Holm's
-    correction over the keys.
+    `chance` is the share that a key without effect stays below in 95 of 100; `p` is that of the
+    permutation test, `p_holm` after Holm's correction over the keys.
     """
 
     key: str
     share: float
-    low: float
-    high: float
     chance: float
     p: float
     p_holm: float
-    first: float
+
+    @property
+    def enough_evidence(self) -> bool:
+        """Whether the key matters: by permutation."""
+        return self.p_holm <= 1 - intervals.LEVEL
 
 
 @dataclass(frozen=True)
 class Importance:
     """A cell's keys by importance for being among the `best` of `trials`.
 
-    `leader` is the key that is clearly first: None where there is not enough evidence for one.
+    `leader` is the key that alone is shown to matter: None where none is, or several are.
     """
 
     cell: str
@@ -62,24 +63,19 @@ class Importance:
     leader: str | None
 
 
-def importance(study: StudyRecords, cell: str, draws: int = 50) -> Importance | NotEnough:
+def importance(study: StudyRecords, cell: str) -> Importance | NotEnough:
     """Of the cell's own search trials, by the study's first objective.
 
     Trials that completed count by their value, those that were pruned or diverged as worse than
-    all of them; other failures and trials that still run are left out.
-
-    Args:
-        study: the records.
-        cell: name of a cell.
-        draws: number of half-samples, with a fixed seed; permutations are as many, and at least
-            25 for each key.
+    all of them; other failures and trials that still run are left out. Permutations are drawn with
+    a fixed seed.
     """
-    trials = [one for one in study.searches(cell) if one.searched]
+    trials = [trial for trial in study.searches(cell) if trial.searched]
     if not study.study.objectives or not trials:
         return NotEnough("the cell has no search trials of its own with anything to search")
     objective, sign = study.study.objectives[0], study.study.signs[0]
     losses = _losses(trials, objective, sign)
-    known = [one for one, loss in zip(trials, losses, strict=True) if not math.isnan(loss)]
+    known = [trial for trial, loss in zip(trials, losses, strict=True) if not math.isnan(loss)]
     values = losses[~np.isnan(losses)]
     best = max(LEAST_BEST, math.ceil(BEST_SHARE * len(known)))
     if len(known) < LEAST_TRIALS:
@@ -90,25 +86,28 @@ def importance(study: StudyRecords, cell: str, draws: int = 50) -> Importance | 
         return NotEnough(f"fewer than {best} search trials came to their end")
     # What was ended early is worse than the worst, which is all that PED-ANOVA asks.
     values = np.where(np.isfinite(values), values, np.nanmax(values[np.isfinite(values)]) + 1.0)
-    texts = next((one.search for one in study.cells if one.cell == cell), {})
-    keys = [key for key, seen in _values(known).items() if len({str(one) for one in seen}) > 1]
+    searched = next((record.search for record in study.cells if record.cell == cell), {})
+    tried: dict[str, set[str]] = {}
+    for trial in known:
+        for key, value in trial.searched.items():
+            tried.setdefault(key, set()).add(str(value))
+    keys = [key for key, seen in tried.items() if len(seen) > 1]
     if not keys:
         return NotEnough("no searched key took more than one value")
+    settings = [
+        {key: trial.searched[key] for key in keys if key in trial.searched} for trial in known
+    ]
     try:
-        # Only here: a report can be written on a machine without Optuna.
-        from study.analysis.importance_measure import PedAnova
+        measure = _ped_anova(settings, keys, searched, best / len(known))
     except ImportError:
         return NotEnough("Optuna, which measures importance, is not installed here")
-    settings = [{key: one.searched[key] for key in keys if key in one.searched} for one in known]
-    measure = PedAnova(settings, keys, texts, best / len(known))
-    return _judge(measure, values, keys, draws, cell, objective, best)
+    return _judge(measure, values, keys, cell, objective, best)
 
 
 def _judge(
     measure: Callable[[Array], Array],
     values: Array,
     keys: Sequence[str],
-    draws: int,
     cell: str,
     objective: str,
     best: int,
@@ -117,60 +116,105 @@ def _judge(
     if raw.sum() == 0:
         return NotEnough("the best trials do not differ from the others in any searched key")
     random = np.random.default_rng(0)
-    orders = max(draws, PERMUTATIONS * len(keys))
+    orders = PERMUTATIONS * max(2, len(keys))
     permuted = np.array([measure(random.permutation(values)) for _ in range(orders)])
-    halves = np.array([_shares(measure(_half(values, random))) for _ in range(draws)])
     p = (1 + (permuted >= raw).sum(axis=0)) / (orders + 1)
-    corrected = scaling.holm(p.tolist())
-    low, high = np.quantile(halves, [0.025, 0.975], axis=0)
-    first = (halves.argmax(axis=1)[:, None] == np.arange(len(keys))).mean(axis=0)
-    chance = np.quantile(permuted, scaling.LEVEL, axis=0) / raw.sum()
-    found = [
+    corrected = intervals.holm(p.tolist())
+    chance = np.quantile(permuted, intervals.LEVEL, axis=0) / raw.sum()
+    ranked = [
         KeyImportance(
             key=key,
             share=float(raw[at] / raw.sum()),
-            low=float(low[at]),
-            high=float(high[at]),
             chance=min(1.0, float(chance[at])),
             p=float(p[at]),
             p_holm=corrected[at],
-            first=float(first[at]),
         )
         for at, key in enumerate(keys)
     ]
-    found.sort(key=lambda one: -one.share)
-    clear = found[0].first >= CLEARLY and found[0].p_holm <= 1 - scaling.LEVEL
-    leader = found[0].key if clear else None
-    return Importance(cell, objective, len(values), best, tuple(found), leader)
+    ranked.sort(key=lambda key: -key.share)
+    shown = [key.key for key in ranked if key.enough_evidence]
+    leader = shown[0] if len(shown) == 1 else None
+    return Importance(cell, objective, len(values), best, tuple(ranked), leader)
 
 
 def _losses(trials: Sequence[TrialRecord], objective: str, sign: int) -> Array:
     """Low is good; infinite for trials that were ended for being bad, NaN where not known."""
 
-    def loss(one: TrialRecord) -> float:
-        if one.status == "pruned" or one.reason == "diverged":
+    def loss(trial: TrialRecord) -> float:
+        if trial.status == "pruned" or trial.reason == "diverged":
             return math.inf
-        value = one.final(objective) if one.status == "completed" else None
+        value = trial.final(objective) if trial.status == "completed" else None
         return math.nan if value is None else -sign * value
 
-    return np.array([loss(one) for one in trials])
+    return np.array([loss(trial) for trial in trials])
 
 
-def _values(trials: Sequence[TrialRecord]) -> dict[str, list[Any]]:
-    """The values that each searched key took."""
-    found: dict[str, list[Any]] = {}
-    for one in trials:
-        for key, value in one.searched.items():
-            found.setdefault(key, []).append(value)
-    return found
+def _ped_anova(
+    settings: Sequence[Mapping[str, Any]],
+    keys: Sequence[str],
+    searched: Mapping[str, Mapping[str, Any]],
+    share: float,
+) -> Callable[[Array], Array]:
+    """The importance of each of `keys`, not normalised, as a function of the losses (trials,).
+
+    `searched` is that of a cell's record; `share` of the trials count as the best, those with an
+    infinite loss do not count.
+
+    Raises:
+        ImportError: without Optuna. A report can be written on a machine that lacks it.
+    """
+    import optuna
+
+    spaces = {
+        key: _distribution(
+            searched.get(key, {}), [setting[key] for setting in settings if key in setting]
+        )
+        for key in keys
+    }
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=share)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trials = optuna.create_study()
+    optuna.logging.set_verbosity(verbosity)
+    for setting in settings:
+        own = {key: spaces[key] for key in setting}
+        trials.add_trial(
+            optuna.trial.create_trial(value=0.0, params=dict(setting), distributions=own)
+        )
+
+    def measure(losses: Array) -> Array:
+        with warnings.catch_warnings():
+            # It warns on every call that a low target is taken as good, which is what is meant.
+            warnings.simplefilter("ignore")
+            importances = optuna.importance.get_param_importances(
+                trials,
+                evaluator=evaluator,
+                params=list(keys),
+                target=lambda trial: float(losses[trial.number]),
+                normalize=False,
+            )
+        return np.array([importances[key] for key in keys])
+
+    return measure
 
 
-def _half(values: Array, random: np.random.Generator) -> Array:
-    """The losses with a random half of them infinite."""
-    left = values.copy()
-    left[random.permutation(len(values))[: len(values) // 2]] = np.inf
-    return left
+def _distribution(searched: Mapping[str, Any], seen: Sequence[Any]) -> "BaseDistribution":
+    """What was searched of a key, and from what was tried.
 
+    Ends are moved so that they hold every value that was tried: those of a ledger of version 1 are
+    of six digits, and a range may have changed since.
+    """
+    from optuna import distributions
 
-def _shares(raw: Array) -> Array:
-    return raw / raw.sum() if raw.sum() else np.full(len(raw), 1 / len(raw))
+    attributes = searched.get("distribution", {}).get("attributes", {})
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in seen)
+    if not numbers or "choices" in attributes:
+        return distributions.CategoricalDistribution(
+            tuple({str(value): value for value in seen}.values())
+        )
+    known = [attributes[end] for end in ("low", "high") if end in attributes]
+    low, high = min(*seen, *known), max(*seen, *known)
+    log = bool(attributes.get("log"))
+    if all(isinstance(value, int) for value in seen):
+        return distributions.IntDistribution(math.floor(low), math.ceil(high), log=log)
+    return distributions.FloatDistribution(float(low), float(high), log=log)

@@ -1,29 +1,34 @@
-"""One summary a cell, and the comparison of the methods that met in the same group of cells."""
+"""One summary a cell, what was compared in its group of cells, and who leads there."""
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study import ledger
-from study.analysis import records, scaling, units
-from study.analysis.entities import CellRecord, StudyRecords, TrialRecord
-from study.analysis.scaling import Comparison, Exhaustion, Interval
-from study.analysis.wording import DASH, percent
-from study.labels import (
+from study.analysis import curves
+from study.analysis.curves import Exhaustion
+from study.evidence import Comparison, Interval, intervals
+from study.ledger import (
     METHOD,
     TASKS,
+    CellRecord,
+    StudyRecords,
+    TrialRecord,
     cell_label,
     contender_keys,
     shown_keys,
-    value_text,
     varying_keys,
 )
-from trainables import catalog
+from trainables.config import catalog
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
 ALL = "all"
 """The group of a study whose cells differ in nothing but in what is compared."""
+# Of a trial's data, what does not make its task another one.
+SAME_DATA = ("data.evaluation", "data.root", "data.cache", "data.manifest")
+SPLIT = "data.split_sha256"
+HASH_LENGTH = 8
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,12 @@ class CellSummary:
     @property
     def beside_tasks(self) -> dict[str, Any]:
         """What it shares with others, but for the number of tasks."""
-        return {key: one for key, one in self.shared.items() if key != TASKS}
+        return {key: value for key, value in self.shared.items() if key != TASKS}
 
     @property
     def has_subspace(self) -> bool:
         """Whether the method keeps track of used and free dimensions at all."""
-        return bool(scaling.layers(self.confirmed))
+        return bool(curves.layers(self.confirmed))
 
     @property
     def searched(self) -> int:
@@ -83,13 +88,50 @@ class CellSummary:
         return sum(count for status, count in self.ended.items() if status != "running")
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The highest mean final accuracy of a group of cells, among what is under study.
+
+    `best` are the names with that mean. The others of the group are told apart by paired
+    comparisons with the first of `best`: shown to be lower (`better_than`), shown to be higher
+    (`worse_than`), `identical` on every common seed, or neither (`open`). `references_above` are
+    reference points whose mean is at least as high, with it; `chance` is the accuracy of guessing.
+    """
+
+    group: str
+    best: tuple[str, ...]
+    final: Interval
+    chance: float | None
+    better_than: tuple[str, ...]
+    worse_than: tuple[str, ...]
+    open: tuple[str, ...]
+    identical: tuple[str, ...]
+    references_above: tuple[tuple[str, float], ...]
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """All that the best was compared with."""
+        return (*self.better_than, *self.worse_than, *self.identical, *self.open)
+
+    @property
+    def name(self) -> str:
+        """The first of the best and where it leads."""
+        return f"{self.best[0]}, {self.group}"
+
+
 def summarise(study: StudyRecords) -> list[CellSummary]:
     """Summarises every cell, those of one group beside each other, in the order of the ledger."""
-    keys = shown_keys([(one.key, one.fixed) for one in study.cells])
-    names = _Names(varying_keys(keys), contender_keys(keys), study, keys)
-    found = [_summarise(study, cell, names) for cell in study.cells]
-    groups = list(dict.fromkeys(one.group for one in found))
-    return sorted(found, key=lambda one: groups.index(one.group))
+    keys = shown_keys([(cell.key, cell.fixed) for cell in study.cells])
+    varying, compared = varying_keys(keys), contender_keys(keys)
+    labels: dict[str | None, str] = {
+        cell.cell: cell_label(key, varying) for cell, key in zip(study.cells, keys, strict=True)
+    }
+    summaries = [
+        _summarise(study, cell, key, varying, compared, labels)
+        for cell, key in zip(study.cells, keys, strict=True)
+    ]
+    groups = list(dict.fromkeys(summary.group for summary in summaries))
+    return sorted(summaries, key=lambda summary: groups.index(summary.group))
 
 
 def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
@@ -99,134 +141,148 @@ def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
     comparison more weakens all others.
     """
     groups: dict[str, dict[str, Mapping[int, float]]] = {}
-    for one in cells:
-        groups.setdefault(one.group, {})[one.contender] = one.finals
-    references = frozenset(one.contender for one in cells if one.reference)
+    for cell in cells:
+        groups.setdefault(cell.group, {})[cell.contender] = cell.finals
+    references = frozenset(cell.contender for cell in cells if cell.reference)
     # Where all are reference points, the study is about them.
-    if len(references) == len({one.contender for one in cells}):
+    if len(references) == len({cell.contender for cell in cells}):
         references = frozenset()
-    settings = {one.contender: one.own for one in cells}
+    settings = {cell.contender: cell.own for cell in cells}
 
     def related(first: str, second: str) -> bool:
         """Whether one key tells them apart: where several do, nobody knows which one it was."""
-        one, other = settings[first], settings[second]
-        return len([key for key in {**one, **other} if one.get(key) != other.get(key)]) <= 1
+        ours, theirs = settings[first], settings[second]
+        return len([key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]) <= 1
 
-    return scaling.compare(groups, references, related)
-
-
-def reference_of(method: str) -> str | None:
-    """What a reference point shows; None for a method under study, or one not known here."""
-    return catalog.method_file(method).reference if method in catalog.methods() else None
+    return intervals.compare(groups, references, related)
 
 
-def summary_rows(ledger_records: Iterable[ledger.Record]) -> list[dict[str, str]]:
-    """The summary table as text, one dict of heading → entry a cell, for a terminal."""
-    return text_rows(summarise(records.from_records(ledger_records)))
+def standings(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) -> list[Standing]:
+    """One for every group that has a confirmed cell, in the order of the cells."""
+    leaders = []
+    for group in dict.fromkeys(cell.group for cell in cells):
+        measured = [cell for cell in cells if cell.group == group and cell.final.n]
+        if measured:
+            pairs = [pair for pair in comparisons if pair.group == group]
+            leaders.append(_standing(group, measured, pairs))
+    return leaders
 
 
-def text_rows(cells: Sequence[CellSummary]) -> list[dict[str, str]]:
-    """The summary table as text: shares in %, ± is the 95 % t-interval over n seeds."""
-    return [
-        {
-            "cell": one.label,
-            "final accuracy, %": with_interval(one.final),
-            "sd, points": percent(one.final.std),
-            "AAA, %": percent(one.average_anytime.mean),
-            "forgetting, points": percent(one.forgetting.mean),
-            "plasticity, %": percent(one.plasticity.mean),
-            "best setting": setting_text(one.setting, "\n"),
-            "best in search": _objective_text(one),
-            "search trials": _ended_text(one.ended),
-            "compute / wall, s": f"{one.compute_seconds:.0f} / {one.seconds:.0f}",
-        }
-        for one in cells
-    ]
+def _standing(group: str, measured: Sequence[CellSummary], pairs: Sequence[Comparison]) -> Standing:
+    studied = [cell for cell in measured if not cell.reference] or list(measured)
+    best = max(studied, key=lambda cell: cell.final.mean)
+    level = best.final.mean - TIE
+    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "open": [], "identical": []}
+    for pair in pairs:
+        if best.contender not in (pair.first, pair.second) or not pair.seeds:
+            continue
+        first = pair.first == best.contender
+        gain = pair.difference.mean if first else -pair.difference.mean
+        word = "identical" if pair.identical else "open"
+        if pair.enough_evidence:
+            word = "better" if gain > 0 else "worse"
+        verdicts[word].append(pair.second if first else pair.first)
+    return Standing(
+        group=group,
+        best=tuple(cell.contender for cell in studied if cell.final.mean >= level),
+        final=best.final,
+        chance=best.chance,
+        better_than=tuple(verdicts["better"]),
+        worse_than=tuple(verdicts["worse"]),
+        open=tuple(verdicts["open"]),
+        identical=tuple(verdicts["identical"]),
+        references_above=tuple(
+            (cell.contender, cell.final.mean)
+            for cell in measured
+            if cell not in studied and cell.final.mean >= level
+        ),
+    )
 
 
-def with_interval(found: Interval) -> str:
-    """Mean ± half the 95 % interval in %, with n; the mean alone where there is no interval."""
-    if not found.n:
-        return DASH
-    half = f" ± {percent(found.half)}" if found.n > 1 else ""
-    return f"{percent(found.mean)}{half} (n = {found.n})"
+def by_data(cells: Sequence[CellSummary]) -> dict[str, list[CellSummary]]:
+    """Confirmed cells by the data that they saw, called by as few keys as set it apart."""
+    groups: dict[str, list[CellSummary]] = {}
+    for cell in cells:
+        params = cell.confirmed[0].params
+        known = {k: v for k, v in params.items() if k.startswith("data.") and k not in SAME_DATA}
+        groups.setdefault(json.dumps(known, sort_keys=True, default=str), []).append(cell)
+    named: dict[str, list[CellSummary]] = {}
+    names = data_names([json.loads(data) for data in groups])
+    for name, members in zip(names, groups.values(), strict=True):
+        named.setdefault(name, []).extend(members)
+    return named
 
 
-def setting_text(setting: Mapping[str, Any], between: str = ", ") -> str:
-    """A setting in words: keys as everywhere, numbers to three digits."""
-    return between.join(f"{key}={value_text(value)}" for key, value in setting.items()) or DASH
+def data_names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each of these settings of data is called beside the others."""
+    every = dict.fromkeys(key for own in tables for key in own)
+    varying = [key for key in every if len({str(own.get(key)) for own in tables}) > 1]
+    # A hash says nothing to people; what it tells apart differs in another key, or is a new split.
+    plain = [key for key in varying if key != SPLIT]
+    for keys in (("data.name",), (TASKS,), ("data.name", TASKS), plain, varying):
+        if len({str([own.get(key) for key in keys]) for own in tables}) == len(tables):
+            break
+    return [", ".join(_data_word(key, own[key]) for key in keys if key in own) for own in tables]
 
 
-class _Names:
-    """What the cells of a study are called."""
-
-    def __init__(
-        self,
-        varying: set[str],
-        compared: frozenset[str],
-        study: StudyRecords,
-        keys: Sequence[Mapping[str, Any]],
-    ) -> None:
-        self._varying = varying
-        self._compared = compared
-        self._keys = {cell.cell: key for cell, key in zip(study.cells, keys, strict=True)}
-
-    def label(self, cell: str | None) -> str | None:
-        """The label of a cell; its own name where the ledger does not have it."""
-        return cell_label(self._keys[cell], self._varying) if cell in self._keys else cell
-
-    def own(self, cell: str) -> dict[str, Any]:
-        """What the cell is compared by."""
-        return {key: one for key, one in self._keys[cell].items() if key in self._compared}
-
-    def shared(self, cell: str) -> dict[str, Any]:
-        """What it has in common with those it is compared with."""
-        apart = (METHOD, *self._compared)
-        return {key: one for key, one in self._keys[cell].items() if key not in apart}
-
-    def text(self, key: Mapping[str, Any]) -> str:
-        """A part of a cell's key in words."""
-        return cell_label(key, self._varying)
+def _data_word(key: str, value: Any) -> str:
+    if key == "data.name":
+        return str(value)
+    if key == TASKS:
+        return f"{value} tasks"
+    return f"{key.removeprefix('data.')} {str(value)[:HASH_LENGTH] if key == SPLIT else value}"
 
 
-def _summarise(study: StudyRecords, cell: CellRecord, names: _Names) -> CellSummary:
+def _summarise(
+    study: StudyRecords,
+    cell: CellRecord,
+    shown: Mapping[str, Any],
+    varying: set[str],
+    compared: frozenset[str],
+    labels: Mapping[str | None, str],
+) -> CellSummary:
+    """A cell whose key is `shown` as that, given what varies and what is compared."""
     searches, tried = study.searches(cell.cell), study.confirmations(cell.cell)
-    confirmed = tuple(one for one in tried if one.status == "completed")
+    confirmed = tuple(trial for trial in tried if trial.status == "completed")
     winner = study.winners.get(cell.cell)
-    trials = [one for one in study.trials if one.cell == cell.cell]
-    own, shared = names.own(cell.cell), names.shared(cell.cell)
-    finals = scaling.final_by_seed(confirmed, "test/accuracy")
+    trials = [trial for trial in study.trials if trial.cell == cell.cell]
+    own = {key: value for key, value in shown.items() if key in compared}
+    shared = {key: value for key, value in shown.items() if key not in (METHOD, *compared)}
+    finals = curves.final_by_seed(confirmed, "test/accuracy")
 
     def over_seeds(metric: str) -> Interval:
-        return scaling.interval(list(scaling.final_by_seed(confirmed, metric).values()))
+        return intervals.interval(list(curves.final_by_seed(confirmed, metric).values()))
 
     return CellSummary(
         cell=cell.cell,
-        label=names.label(cell.cell) or cell.cell,
-        group=names.text(shared),
-        contender=names.text(own) if own else cell.method,
+        label=labels[cell.cell],
+        group=cell_label(shared, varying),
+        contender=cell_label(own, varying) if own else cell.method,
         own=own,
         shared=shared,
         method=cell.method,
-        reference=reference_of(cell.method),
+        # A method may be one that is not known here.
+        reference=catalog.declaration(cell.method).reference
+        if cell.method in catalog.methods()
+        else None,
         tasks=cell.tasks,
         search_tasks=cell.search_tasks,
-        tuned_in=names.label(cell.tuned_in),
+        tuned_in=labels.get(cell.tuned_in, cell.tuned_in),
         chance=_chance(study, trials),
         setting=winner.searched if winner else {},
         finals=finals,
-        final=scaling.interval(list(finals.values())),
+        final=intervals.interval(list(finals.values())),
         average_anytime=over_seeds("test/average_anytime_accuracy"),
         forgetting=over_seeds("test/forgetting"),
         plasticity=over_seeds("test/plasticity"),
         objective=winner.objective if winner else "",
         search_value=winner.value if winner else None,
-        ended=Counter(one.status for one in searches),
+        ended=Counter(trial.status for trial in searches),
         confirmed=confirmed,
-        exhausted=tuple(scaling.first_exhausted(confirmed)),
-        empty=tuple(scaling.first_empty(confirmed)),
-        compute_seconds=sum(one.compute_seconds for one in trials),
-        seconds=sum(one.seconds for one in trials),
+        exhausted=tuple(curves.first_exhausted(confirmed)),
+        empty=tuple(curves.first_empty(confirmed)),
+        compute_seconds=sum(trial.compute_seconds for trial in trials),
+        seconds=sum(trial.seconds for trial in trials),
     )
 
 
@@ -238,21 +294,3 @@ def _chance(study: StudyRecords, trials: Sequence[TrialRecord]) -> float | None:
     info = catalog.DATASETS.get(params.get("data.name", ""))
     classes = params.get("data.classes") or (info.classes if info else None)
     return 1 / classes if classes else None
-
-
-def _objective_text(one: CellSummary) -> str:
-    if one.search_value is None:
-        return DASH
-    unit = f" {units.unit(one.objective)}".rstrip()
-    lines = [one.objective, f"{units.text(one.objective, one.search_value)}{unit}"]
-    if one.tuned_in is not None:
-        lines.append(f"in {one.tuned_in}")
-    elif (one.search_tasks or 0) < (one.tasks or 0):
-        lines.append(f"after {one.search_tasks} of {one.tasks} tasks")
-    return "\n".join(lines)
-
-
-def _ended_text(ended: Mapping[str, int]) -> str:
-    return (
-        "\n".join(f"{count}{NO_BREAK}{status}" for status, count in sorted(ended.items())) or "none"
-    )

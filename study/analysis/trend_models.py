@@ -85,14 +85,14 @@ def fit(model: TrendModel, x: Array, y: Array, refine: bool = True) -> Fit:
     shape = float(grid[best])
     if refine:
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
-        found = optimize.minimize_scalar(
-            lambda one: _rest(model, x, y, origin, float(one)),
+        refined = optimize.minimize_scalar(
+            lambda candidate: _rest(model, x, y, origin, float(candidate)),
             bounds=(float(low), float(high)),
             method="bounded",
             options={"xatol": 1e-8},
         )
-        if found.fun <= _rest(model, x, y, origin, shape):
-            shape = float(found.x)
+        if refined.fun <= _rest(model, x, y, origin, shape):
+            shape = float(refined.x)
     weights = _weights(model, x, y, origin, shape)
     return Fit(model, origin, shape, weights, inside=0 < best < GRID - 1)
 

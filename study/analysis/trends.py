@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.analysis import scaling
-from study.analysis.evidence import LEAST_SEEDS, NotEnough, count
-from study.analysis.scaling import Interval
 from study.analysis.trend_models import MODELS, Array, Fit, TrendModel, fit
+from study.evidence import LEAST_SEEDS, Interval, NotEnough, count, intervals
 
 LEAST_POINTS = 3
 # From this many points on, whole stretches of a curve are left out, not single points.
@@ -112,16 +110,16 @@ def fit_trend(
         )
     x = np.array(places, dtype=float)
     y = np.array([[curves[seed][place] for place in places] for seed in seeds], dtype=float)
-    errors = {one.name: _left_out(one, x, y) for one in models if len(one.names) < len(x)}
+    errors = {model.name: _left_out(model, x, y) for model in models if len(model.names) < len(x)}
     scores = _scores(errors)
-    behind = {one.model: one.behind for one in scores if one.plausible}
-    fits = [fit(one, x, y.mean(axis=0)) for one in models if one.name in behind]
+    behind = {score.model: score.behind for score in scores if score.plausible}
+    fits = [fit(model, x, y.mean(axis=0)) for model in models if model.name in behind]
     # The simplest first; of equally simple ones, the better one on points left out.
     fits.sort(
-        key=lambda one: (
-            behind[one.model.name] > CHOSEN,
-            len(one.model.names),
-            behind[one.model.name],
+        key=lambda fitted: (
+            behind[fitted.model.name] > CHOSEN,
+            len(fitted.model.names),
+            behind[fitted.model.name],
         )
     )
     chosen = fits[0]
@@ -131,7 +129,9 @@ def fit_trend(
         parameters=_parameters(chosen, x, y),
         scores=scores,
         predictions=_predictions(fits, x, y, bounds, at),
-        means=tuple((one, scaling.interval(y[:, n].tolist())) for n, one in enumerate(places)),
+        means=tuple(
+            (place, intervals.interval(y[:, n].tolist())) for n, place in enumerate(places)
+        ),
         n=len(seeds),
         data_range=(places[0], places[-1]),
         validation="left out one point at a time"
@@ -146,35 +146,35 @@ def _left_out(model: TrendModel, x: Array, y: Array) -> Array:
     misses = np.empty_like(y)
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(x)), fold)
-        found = fit(model, x[rest], y[:, rest].mean(axis=0), refine=False)
-        misses[:, fold] = y[:, fold] - found.values(x[fold])
+        trained = fit(model, x[rest], y[:, rest].mean(axis=0), refine=False)
+        misses[:, fold] = y[:, fold] - trained.values(x[fold])
     return np.asarray(np.square(misses).mean(axis=1))
 
 
 def _scores(errors: Mapping[str, Array]) -> tuple[ModelScore, ...]:
-    best = min(errors.values(), key=lambda one: float(one.mean()))
-    found = []
+    best = min(errors.values(), key=lambda squares: float(squares.mean()))
+    scores = []
     for name, own in errors.items():
         excess = own - best
         error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
         # Rounding must not tell apart what fits exactly.
         far = float(excess.mean()) - ROUNDING * float(own.mean() + 1)
         behind = 0.0 if far <= 0 else far / error if error else math.inf
-        found.append(ModelScore(name, math.sqrt(float(own.mean())), behind))
-    return tuple(found)
+        scores.append(ModelScore(name, math.sqrt(float(own.mean())), behind))
+    return tuple(scores)
 
 
-def _parameters(found: Fit, x: Array, y: Array) -> tuple[Parameter, ...]:
-    slopes = found.slopes(x)
-    own = (y - found.values(x)) @ np.linalg.pinv(slopes).T
-    known = found.inside and np.linalg.matrix_rank(slopes) == slopes.shape[1]
+def _parameters(fitted: Fit, x: Array, y: Array) -> tuple[Parameter, ...]:
+    slopes = fitted.slopes(x)
+    own = (y - fitted.values(x)) @ np.linalg.pinv(slopes).T
+    known = fitted.inside and np.linalg.matrix_rank(slopes) == slopes.shape[1]
     named = []
-    for at, name in enumerate(found.model.names):
-        value = float(found.parameters[at])
-        half = scaling.interval(own[:, at].tolist()).half if known else math.nan
+    for at, name in enumerate(fitted.model.names):
+        value = float(fitted.parameters[at])
+        half = intervals.interval(own[:, at].tolist()).half if known else math.nan
         ends = (value, value - half, value + half)
-        shown = found.model.shown if name == found.model.shape else float
-        named.append(Parameter(name, *(shown(one) for one in ends)))
+        shown = fitted.model.shown if name == fitted.model.shape else float
+        named.append(Parameter(name, *(shown(end) for end in ends)))
     return tuple(named)
 
 
@@ -183,36 +183,30 @@ def _predictions(
 ) -> tuple[Prediction, ...]:
     """By the first fit, with bands that cover those of all."""
     asked = np.array(sorted({*x.tolist(), *map(float, at)}))
-    bands = np.array([_band(one, x, y, asked) for one in fits])
-    low, high = bands[:, 1::2].min(axis=0), bands[:, 2::2].max(axis=0)
-    found = np.clip(np.stack([bands[0, 0], low[0], high[0], low[1], high[1]]), *bounds)
+    bands = np.array([_band(fitted, x, y, asked) for fitted in fits])
+    lows, highs = bands[:, 1::2].min(axis=0), bands[:, 2::2].max(axis=0)
+    cut = np.clip(np.stack([bands[0, 0], lows[0], highs[0], lows[1], highs[1]]), *bounds)
     return tuple(
-        Prediction(
-            x=place,
-            value=value,
-            low=ends[0],
-            high=ends[1],
-            trial_low=ends[2],
-            trial_high=ends[3],
-            extrapolated=not x[0] <= place <= x[-1],
+        Prediction(place, value, low, high, least, most, not x[0] <= place <= x[-1])
+        for place, (value, low, high, least, most) in zip(
+            asked.tolist(), cut.T.tolist(), strict=True
         )
-        for place, (value, *ends) in zip(asked.tolist(), found.T.tolist(), strict=True)
     )
 
 
-def _band(found: Fit, x: Array, y: Array, asked: Array) -> Array:
+def _band(fitted: Fit, x: Array, y: Array, asked: Array) -> Array:
     """Value, low and high of the mean, low and high of one more seed (5, points asked)."""
-    inverse = np.linalg.pinv(found.slopes(x))
-    own = (y - found.values(x)) @ inverse.T
+    inverse = np.linalg.pinv(fitted.slopes(x))
+    own = (y - fitted.values(x)) @ inverse.T
     n, free = len(y), len(x) - len(inverse)
     # Of each seed, what its own curve leaves: measured once more at x, it is there once more.
-    rest = y - found.values(x) - own @ found.slopes(x).T
+    rest = y - fitted.values(x) - own @ fitted.slopes(x).T
     noise = float(np.square(rest).sum()) / (n * free)
-    reach = found.slopes(asked)
+    reach = fitted.slopes(asked)
     spread = np.square((own @ reach.T).std(axis=0, ddof=1))
     # The curves of seeds differ by this noise as well: only what goes beyond it is theirs.
     theirs = np.maximum(spread - noise * np.square(reach @ inverse).sum(axis=1), 0.0)
-    value = found.values(asked)
-    mean = scaling.quantile(n - 1) * np.sqrt(spread / n)
-    trial = scaling.quantile(n - 1) * np.sqrt(theirs + spread / n + noise)
+    value = fitted.values(asked)
+    mean = intervals.quantile(n - 1) * np.sqrt(spread / n)
+    trial = intervals.quantile(n - 1) * np.sqrt(theirs + spread / n + noise)
     return np.stack([value, value - mean, value + mean, value - trial, value + trial])

@@ -1,8 +1,11 @@
 """Prints the benchmarks as a table of ratios, each measured in one run: see --help.
 
 A benchmark is a file bench_*.py here with a function `rows` that gives `Row`s, all at once or as
-they come; its first lines say what it times and which environment variables make it shorter. Rows
+they come, and NEEDS_GPU where it has no meaning on a CPU; its first lines say what it times. Rows
 are kept as JSON.
+
+Environment: BENCH_METHODS (default "inflora,sd_lora"), BENCH_NETWORK (ViT-B/16), BENCH_BATCH (8, on
+a GPU 128), BENCH_REPEATS (3), BENCH_THREADS (1), and what a benchmark's own first lines name.
 """
 
 import argparse
@@ -10,13 +13,14 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.benchmarks import machine
-from tests.benchmarks.row import Row
+from tests.benchmarks import measuring
+from tests.benchmarks.workers import say
 
 FOLDER = Path(__file__).parent
 # Where results are kept; git ignores it.
@@ -40,24 +44,32 @@ def main(arguments: list[str] | None = None) -> int:
     kept: list[dict[str, Any]] = []
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     for name in chosen.names or names:
-        module = load(name)
-        missing = f"needs all of {', '.join(OPTIONAL)}"
         # Before `rows`: it may measure all at once.
-        start, before = time.perf_counter(), machine.load()
-        rows = [Row(name, None, note=missing)] if module is None else module.rows()
-        for row in rows:
-            on = {**machine.describe(), "load": before}
+        start, before = time.perf_counter(), measuring.load()
+        for row in rows_of(name):
+            on = {**measuring.describe(), "load": before}
             seconds = round(time.perf_counter() - start)
             if not kept or kept[-1]["benchmark"] != name:
-                _say(f"{name} on {on}")
+                say(f"{name} on {on}")
                 kept.append({"benchmark": name, "machine": on, "seconds": seconds, "rows": []})
-            _say(row.line)
+            say(row.line)
             kept[-1]["seconds"] = seconds
             kept[-1]["rows"].append({**asdict(row), "verdict": row.verdict})
             # After each, so that a run that is ended early keeps what it has.
             chosen.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    _say(f"kept in {chosen.json}")
+    say(f"kept in {chosen.json}")
     return 0
+
+
+def rows_of(name: str) -> Iterable[measuring.Row]:
+    """The rows of a benchmark, or one that says why it is not measured here."""
+    module = load(name)
+    if module is None:
+        return [measuring.Row(name, None, note=f"needs all of {', '.join(OPTIONAL)}")]
+    if getattr(module, "NEEDS_GPU", False) and measuring.device().type != "cuda":
+        return [measuring.Row(name, None, note="needs a GPU")]
+    rows: Iterable[measuring.Row] = module.rows()
+    return rows
 
 
 def load(name: str) -> ModuleType | None:
@@ -68,11 +80,6 @@ def load(name: str) -> ModuleType | None:
         if (error.name or "").partition(".")[0] not in OPTIONAL:
             raise
         return None
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -4,11 +4,8 @@ The state is put together (random updates or pairs, memories of just under half 
 which is the most that they store, old moments of random tokens), then the trainer's own `save`
 writes it. Seconds are compared with those of a task of CIFAR-100's size in 50 tasks (1,000 images,
 five epochs), from the time of one training step here; waiting for the disk counts.
-
-Environment: STEP_BATCH (default 8, on a GPU 128), STEP_METHODS, BENCH_THREADS as in bench_step.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -18,11 +15,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from tests.benchmarks import image_file, machine, ours, stopwatch
-from tests.benchmarks.row import Row
+from tests.benchmarks import measuring, ours
 from trainables.config import TrialConfig
-from trainables.methods.inflora import InfLoRA
-from trainables.methods.sd_lora import SDLoRA
+from trainables.methods.inflora.method import InfLoRA
+from trainables.methods.sd_lora.method import SDLoRA
 from trainables.trainer import CHECKPOINT_NAME, SequentialTrainer
 
 MOST_BYTES = 100e6
@@ -35,36 +31,22 @@ TOKENS = 2000
 HALF = 0.4999
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[measuring.Row]:
     """Two rows a method: bytes in units of the limit, seconds over a task's."""
     ours.prepare()
-    methods = os.environ.get("STEP_METHODS", "inflora,sd_lora").split(",")
-    for method in methods:
-        yield from _rows(method)
-
-
-def _rows(method: str) -> Iterator[Row]:
-    device = machine.device()
-    batch = int(os.environ.get("STEP_BATCH", "128" if device.type == "cuda" else "8"))
-    with TemporaryDirectory() as folder:
-        saved = Path(folder)
-        size, seconds = save_after(method, ours.VIT, device, saved)
-    yield Row(
-        f"checkpoint, {method}: bytes after {ours.TASKS} tasks / 100 MB",
-        size / MOST_BYTES,
-        1.0,
-        f"{size / 1e6:.1f} MB",
-    )
-    images = ours.random_images(batch, device)
-    trial = ours.at_task(ours.config_of(method, batch), ours.TASKS, images)
-    step = stopwatch.in_turns({"step": trial.train_steps}, 1, device)["step"]
-    task = step * EPOCHS * TRAIN_IMAGES / batch
-    yield Row(
-        f"checkpoint, {method}: seconds of a save / of a task",
-        seconds / task,
-        MOST_SHARE,
-        f"{seconds:.2f} s / {task:.0f} s ({TRAIN_IMAGES} images, {EPOCHS} epochs)",
-    )
+    device, batch = measuring.device(), ours.batch()
+    for method in ours.METHODS:
+        with TemporaryDirectory() as folder:
+            size, seconds = save_after(method, ours.VIT, device, Path(folder))
+        name = f"checkpoint, {method}: bytes after {ours.TASKS} tasks / 100 MB"
+        yield measuring.Row(name, size / MOST_BYTES, 1.0, f"{size / 1e6:.1f} MB")
+        images = ours.random_images(batch, device)
+        trial = ours.at_task(ours.config_of(method, batch), ours.TASKS, images)
+        step = measuring.in_turns({"step": trial.train_steps}, device, 1)["step"]
+        task = step * EPOCHS * TRAIN_IMAGES / batch
+        note = f"{seconds:.2f} s / {task:.0f} s ({TRAIN_IMAGES} images, {EPOCHS} epochs)"
+        name = f"checkpoint, {method}: seconds of a save / of a task"
+        yield measuring.Row(name, seconds / task, MOST_SHARE, note)
 
 
 def save_after(
@@ -72,19 +54,10 @@ def save_after(
 ) -> tuple[int, float]:
     """Bytes and seconds (median) of a checkpoint after all 50 tasks."""
     # Pixels of 32 suffice: what is saved does not depend on them.
-    with image_file.random_set(ours.CLASSES * ours.TASKS, 2, 1, 32) as keys:
-        config = TrialConfig.from_params(
-            {
-                **keys,
-                "method.name": method,
-                "preset": "released",
-                "data.tasks": ours.TASKS,
-                "backbone.name": network,
-                "backbone.pretrained": False,
-                "backbone.image_size": 224,
-            }
-        )
-        trainer = SequentialTrainer(config, device.type)
+    with ours.random_set(ours.CLASSES * ours.TASKS, 2, 1, 32) as keys:
+        changes = {"data.tasks": ours.TASKS, "backbone.image_size": 224}
+        params = {**keys, **ours.released(method, network), **changes}
+        trainer = SequentialTrainer(TrialConfig.from_params(params), device.type)
         _fill(trainer, width)
         seconds = []
         for _ in range(REPEATS):
@@ -99,7 +72,7 @@ def _fill(trainer: SequentialTrainer, width: int) -> None:
     model, method, device = trainer._model, trainer._method, trainer._device
     moments = {name: _moment(width) for name in model.layers}
     if isinstance(method, InfLoRA):
-        ours.merge_updates(model, method, ours.TASKS, device, torch.Generator())
+        ours.merge_updates(model, method, ours.TASKS, torch.Generator())
         for name in model.layers:
             method._memories[name].absorb(torch.eye(width, dtype=torch.float64), HALF)
         method._old.add(moments, TRAIN_IMAGES)

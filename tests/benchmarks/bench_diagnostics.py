@@ -7,10 +7,10 @@ on both alike.
 import importlib
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
-from tests.benchmarks.row import Row
+from tests.benchmarks.measuring import Row
 from trainables.config import TrialConfig
 from trainables.low_rank import moments
 from trainables.trainer import SequentialTrainer
@@ -31,41 +31,33 @@ def rows() -> list[Row]:
 
 
 def _row(method: str) -> Row:
-    on, off = [], []
-    for _ in range(REPEATS):
-        on.append(_seconds(method, True))
-        off.append(_seconds(method, False))
+    turns = [(seconds(method, True), seconds(method, False)) for _ in range(REPEATS)]
+    on, off = zip(*turns, strict=True)
     # Of a trial: all of it but what it spends on second moments.
-    costs = statistics.median(total - passes for total, passes in on)
-    without = statistics.median(total - passes for total, passes in off)
-    share = (costs - without) / statistics.median(total for total, _ in on)
-    passes = statistics.median(passes for _, passes in on)
-    note = f"moment passes {passes:.1f} s of {statistics.median(t for t, _ in on):.1f} s"
+    costs, without = (statistics.median(own - spent for own, spent in runs) for runs in (on, off))
+    total, passes = (statistics.median(part) for part in zip(*on, strict=True))
+    note = f"moment passes {passes:.1f} s of {total:.1f} s"
+    share = (costs - without) / total
     return Row(f"diagnostics, share of a trial ({method})", share, 0.03, note)
 
 
-def _seconds(method: str, diagnostics: bool) -> tuple[float, float]:
+def seconds(method: str, diagnostics: bool, **changes: Any) -> tuple[float, float]:
     """Processor seconds of a trial and, of these, in second moments."""
     # InfLoRA needs the moments itself; the others take them for the diagnosis only.
-    user = "methods.inflora" if method == "inflora" else "low_rank.update_watch"
-    module = importlib.import_module(f"trainables.{user}")
+    user = "methods.inflora.method" if method == "inflora" else "low_rank.update_watch"
     spent = 0.0
 
     def timed(*arguments: Any) -> Any:
         nonlocal spent
         start = time.process_time()
-        found = moments.second_moments(*arguments)
+        means = moments.second_moments(*arguments)
         spent += time.process_time() - start
-        return found
+        return means
 
-    original: Callable[..., Any] = module.second_moments
-    module.second_moments = timed  # type: ignore[attr-defined]
-    try:
-        params = {**PARAMS, "method.name": method, "diagnostics": diagnostics}
+    params = {**PARAMS, "method.name": method, "diagnostics": diagnostics, **changes}
+    with mock.patch.object(importlib.import_module(f"trainables.{user}"), "second_moments", timed):
         trainer = SequentialTrainer(TrialConfig.from_params(params))
         start = time.process_time()
         while not trainer.done:
             trainer.train_task()
         return time.process_time() - start, spent
-    finally:
-        module.second_moments = original  # type: ignore[attr-defined]

@@ -1,43 +1,60 @@
-"""Peak memory of training at task 50 over task 1, at ViT-B's shapes: see peak_memory.py.
+"""Peak memory of training at task 50 over task 1, at ViT-B's shapes.
 
-Environment: STEP_BATCH (default 8, on a GPU 128), STEP_METHODS, STEP_NETWORK as in bench_step.
+Each point is a process of its own, since memory that one has used is not given back for the next.
+On a CPU: the most resident bytes while training, less those before the model was built (Linux). On
+a GPU: the most bytes that torch had allocated.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from tests.benchmarks import machine, ours
-from tests.benchmarks.row import Row
+import torch
+
+from tests.benchmarks import measuring, ours
+from tests.benchmarks.workers import Workers, say
 
 LIMITS = {"inflora": 1.1, "sd_lora": 1.25}
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[measuring.Row]:
     """One row a method."""
-    methods = os.environ.get("STEP_METHODS", "inflora,sd_lora").split(",")
-    for method in methods:
-        yield _row(method)
-
-
-def _row(method: str) -> Row:
-    first, last = _peak(method, 1), _peak(method, ours.TASKS)
-    return Row(
-        f"memory, {method}: ours at task {ours.TASKS} / task 1",
-        last / first,
-        LIMITS[method],
-        f"{last / 1e6:.0f} MB / {first / 1e6:.0f} MB",
-    )
+    for method in ours.METHODS:
+        first, last = (_peak(method, tasks) for tasks in (1, ours.TASKS))
+        yield measuring.Row(
+            f"memory, {method}: ours at task {ours.TASKS} / task 1",
+            last / first,
+            LIMITS[method],
+            f"{last / 1e6:.0f} MB / {first / 1e6:.0f} MB",
+        )
 
 
 def _peak(method: str, tasks: int) -> int:
-    batch = os.environ.get("STEP_BATCH", "128" if machine.device().type == "cuda" else "8")
-    network = os.environ.get("STEP_NETWORK", ours.VIT)
-    command = [sys.executable, "-m", "tests.benchmarks.peak_memory"]
-    done = subprocess.run(
-        [*command, method, str(tasks), batch, network], check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} must succeed, but it said: {done.stderr[-2000:]}")
-    return int(done.stdout)
+    with Workers([["tests.benchmarks.bench_memory", method, str(tasks)]]) as worker:
+        return int(worker.answers()[0])
+
+
+def _measure(method: str, tasks: int) -> None:
+    """Builds the trial, trains two steps and says the bytes."""
+    ours.prepare()
+    device = measuring.device()
+    before = _resident("VmRSS")
+    config = ours.config_of(method, ours.batch(), 2, ours.NETWORK)
+    trial = ours.at_task(config, tasks, ours.random_images(ours.batch(), device))
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # This sets the peak back to what is resident now.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    trial.train_steps()
+    say(torch.cuda.max_memory_allocated(device) if on_gpu else _resident("VmHWM") - before)
+
+
+def _resident(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    _measure(sys.argv[1], int(sys.argv[2]))

@@ -15,22 +15,21 @@ Environment: OVERHEAD_TRIALS (default 4), OVERHEAD_EPOCHS (an epoch of all tasks
 two seconds; default 30, a trial of about a minute), OVERHEAD_CORES (default all).
 """
 
-import itertools
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study import yaml_text
-from study.planning import PlannedTrial, make_plan
-from study.spec import StudySpec
-from tests.benchmarks.row import Row
+from study.ledger import read_ledger
+from study.planning.plan import make_plan
+from study.planning.spec import StudySpec
+from tests.benchmarks.measuring import Row
+from tests.benchmarks.workers import Workers, say, spent
 
 START_SECONDS = 20.0
 MOST = 1.05
@@ -42,37 +41,28 @@ THREADS = {"OMP_NUM_THREADS": "1"}
 def rows() -> list[Row]:
     """Wall time of the trials, and the start-up."""
     cores = int(os.environ.get("OVERHEAD_CORES", len(os.sched_getaffinity(0))))
-    plain = _study(int(os.environ.get("OVERHEAD_TRIALS", "4")), cores)
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        home = folder / "home"
-        home.mkdir()
-        environment = {**os.environ, **THREADS, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+        own = {"HOME": str(folder), "RAY_AUTH_MODE": "disabled"}
+        environment = {**os.environ, **THREADS, **own}
+        file = folder / "overhead.yaml"
+        plain = _study(int(os.environ.get("OVERHEAD_TRIALS", "4")), cores)
+        file.write_text(json.dumps(plain), encoding="utf-8")  # JSON is YAML
+        command = [sys.executable, "-m", "study.run", str(file)]
         # The cache of decoded images, so that neither side builds it while it is timed.
-        _run([sys.executable, "-m", "study.run", *_file(folder, plain), "--prepare"], environment)
-        bare = _bare(folder, plain, cores, environment)
+        spent([*command, "--prepare"], environment)
+        bare = _bare(file, cores, environment)
         start = time.time()
-        output = folder / "out"
-        command = [sys.executable, "-m", "study.run", *_file(folder, plain)]
-        _run([*command, "--output", str(output)], environment)
-        lines = (output / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-    ends = [one["time"] for one in records if one["kind"] == "end"]
-    first = min(map(_begun, (one for one in records if one["kind"] == "task")))
+        spent([*command, "--output", str(folder / "out")], environment)
+        known = read_ledger(folder / "out" / "ledger.jsonl")
+    ends = [record["time"] for record in known if record["kind"] == "end"]
+    first = min(_begun(record) for record in known if record["kind"] == "task")
     wall, started = max(ends) - first, first - start
-    load = os.getloadavg()[0]
-    note = (
-        f"{wall:.1f} s against {bare:.1f} s for {len(ends)} trials on {cores} cores, "
-        f"load average {load:.1f}"
-    )
+    note = f"{wall:.1f} s against {bare:.1f} s for {len(ends)} trials on {cores} cores"
+    name = "start-up to the first training step / 20 s"
     return [
         Row("wall time of trials: study/run.py / bare loop", wall / bare, MOST, note),
-        Row(
-            "start-up to the first training step / 20 s",
-            started / START_SECONDS,
-            1.0,
-            f"{started:.1f} s",
-        ),
+        Row(name, started / START_SECONDS, 1.0, f"{started:.1f} s"),
     ]
 
 
@@ -103,64 +93,16 @@ def _begun(task: Mapping[str, Any]) -> float:
     return float(task["time"] - took)
 
 
-def _file(folder: Path, plain: Mapping[str, Any]) -> list[str]:
-    path = folder / "overhead.yaml"
-    path.write_text(json.dumps(plain), encoding="utf-8")  # JSON is YAML
-    return [str(path)]
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} must succeed, but it said: {done.stderr[-2000:]}")
-
-
-def _bare(
-    folder: Path, plain: Mapping[str, Any], cores: int, environment: Mapping[str, str]
-) -> float:
+def _bare(file: Path, cores: int, environment: Mapping[str, str]) -> float:
     """Seconds from the first training step to the end, a process for each core."""
-    path = _file(folder, plain)[0]
-    command = [sys.executable, "-m", "tests.benchmarks.bench_overhead", path, str(cores)]
-    loops = [
-        subprocess.Popen(
-            [*command, str(core), str(folder / f"bare-{core}")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=dict(environment),
-        )
-        for core in range(cores)
-    ]
-    try:
-        _answers(loops)
-        for loop in loops:
-            assert loop.stdin is not None
-            loop.stdin.write("\n")
-            loop.stdin.flush()
-        begun = min(map(float, _answers(loops)))
-        _answers(loops)
+    command = ["tests.benchmarks.bench_overhead", str(file), str(cores)]
+    commands = [[*command, str(core), f"{file}-{core}"] for core in range(cores)]
+    with Workers(commands, env=environment) as loops:
+        loops.answers()
+        loops.go_on()
+        begun = min(map(float, loops.answers()))
+        loops.answers()
         return time.time() - begun
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
-
-
-def _answers(loops: Sequence["subprocess.Popen[str]"]) -> list[str]:
-    """The next line of each loop."""
-    lines = []
-    for loop in loops:
-        assert loop.stdout is not None
-        lines.append(loop.stdout.readline())
-        if not lines[-1]:
-            raise RuntimeError("a bare loop must answer, but it ended: see its message above.")
-    return lines
-
-
-def _trials(path: Path) -> list[PlannedTrial]:
-    plain = yaml_text.parse(path.read_text(encoding="utf-8"))
-    (cell,) = make_plan(StudySpec.from_plain(plain, source=str(path))).cells
-    return [cell.trial("confirm", {}, seed) for seed in cell.seeds]
 
 
 def _loop(path: Path, cores: int, core: int, folder: Path) -> None:
@@ -174,23 +116,20 @@ def _loop(path: Path, cores: int, core: int, folder: Path) -> None:
     from trainables.trainer import SequentialTrainer
 
     torch.set_num_threads(1)
-    mine = list(itertools.islice(_trials(path), core, None, cores))
-    _say("ready")
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    (cell,) = make_plan(StudySpec.from_plain(plain, source=str(path))).cells
+    mine = [cell.trial("confirm", {}, seed) for seed in cell.seeds[core::cores]]
+    say("ready")
     sys.stdin.readline()
     for trial in mine:
         trainer = SequentialTrainer(TrialConfig.from_params(trial.params))
         if trial is mine[0]:
-            _say(f"{time.time():.3f}")
+            say(f"{time.time():.3f}")
         while not trainer.done:
             task = trainer.train_task().task
             trainer.save(folder / f"{trial.id}-{task}")
             shutil.rmtree(folder / f"{trial.id}-{task - 1}", ignore_errors=True)
-    _say("done")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    say("done")
 
 
 if __name__ == "__main__":

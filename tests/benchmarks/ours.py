@@ -3,13 +3,20 @@
 Random updates stand for trained ones: what a step costs does not depend on their values.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tests.benchmarks import machine, stopwatch
-from trainables.backbones.adapted import AdaptedBackbone, build_backbone
+from tests.benchmarks import measuring
+from trainables.backbones.adapted import AdaptedBackbone
 from trainables.config import TrialConfig
 from trainables.data.batches import TaskImages
 from trainables.data.images import ArrayImages
@@ -17,16 +24,12 @@ from trainables.data.stream import ImageSet, Task
 from trainables.fitting import train_epochs
 from trainables.heads import TaskHeads
 from trainables.low_rank.branch import LowRankBranch
-from trainables.method import (
-    Method,
-    MethodContext,
-    ParamGroup,
-    adapted_slices,
-    create_method,
-)
+from trainables.method import Method, MethodContext, ParamGroup, adapted_backbone, create_method
 
 VIT = "vit_base_patch16_224"
 SMALL = "compact_vit"
+METHODS = os.environ.get("BENCH_METHODS", "inflora,sd_lora").split(",")
+NETWORK = os.environ.get("BENCH_NETWORK", VIT)
 PRECISION = "optim.precision"
 TASKS = 50
 # As CIFAR-100 in 50 tasks.
@@ -52,14 +55,9 @@ class OurTrial:
 
 
 def config_of(
-    method: str,
-    batch: int,
-    epochs: int = 1,
-    network: str = VIT,
-    size: int = 224,
-    precision: str | None = None,
+    method: str, batch: int, epochs: int = 1, network: str = VIT, precision: str | None = None
 ) -> TrialConfig:
-    """A trial of 50 tasks of two classes, on CIFAR-100's images at `size` pixels.
+    """A trial of 50 tasks of two classes, on CIFAR-100's images at 224 pixels.
 
     The small network sees icons of 32 pixels, the only ones it takes. `precision` is that of the
     network (None: the first that is worth a measurement on this machine).
@@ -67,58 +65,61 @@ def config_of(
     small = network == SMALL
     return TrialConfig.from_params(
         {
-            "method.name": method,
-            "preset": "released",
+            **released(method, network),
             "data.name": "icons" if small else "cifar100",
             "data.classes": CLASSES * TASKS,
             "data.tasks": TASKS,
-            "data.image_size": 32 if small else size,
+            "data.image_size": 32 if small else 224,
             "data.augmentation": "none",
-            "backbone.name": network,
-            "backbone.pretrained": False,
             "optim.batch_size": batch,
             "optim.epochs": epochs,
             "diagnostics": False,
-            PRECISION: precision or machine.precisions()[0],
+            PRECISION: precision or measuring.precisions()[0],
         }
     )
+
+
+def released(method: str, network: str) -> dict[str, Any]:
+    """What makes a trial that of the released recipe, with random weights."""
+    backbone = {"backbone.name": network, "backbone.pretrained": False}
+    return {"method.name": method, "preset": "released", **backbone}
+
+
+def batch() -> int:
+    """Images of a step: BENCH_BATCH, by default 8, or 128 on a GPU."""
+    return int(os.environ.get("BENCH_BATCH", "128" if measuring.device().type == "cuda" else "8"))
 
 
 def at_task(config: TrialConfig, tasks: int, images: Tensor) -> OurTrial:
     """The trial at task number `tasks`, on `images` (n, c, size, size) uint8 on the device."""
     device = images.device
     generator = torch.Generator().manual_seed(0)
-    model = build_backbone(config, adapted_slices(config.method)).to(device)
+    model = adapted_backbone(config).to(device)
     if device.type == "cuda":
         # As the trainer has it.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     context = MethodContext(model, TASKS, device, generator, config.diagnostics)
     method = create_method(config.method, context)
     if config.method.name == "inflora":
-        merge_updates(model, method, tasks - 1, device, generator)
+        merge_updates(model, method, tasks - 1, generator)
     else:
         stack_pairs(model, method, tasks - 1, images)
-    task, train = _task(config, tasks - 1, images, generator)
+    task, train = _task(tasks - 1, images, config.optim.batch_size, generator)
     groups, _ = method.begin_task(model, task, train)
     return OurTrial(config, model, method, groups, task, train)
 
 
 @torch.no_grad()
 def merge_updates(
-    model: AdaptedBackbone,
-    method: Method,
-    count: int,
-    device: torch.device,
-    generator: torch.Generator,
+    model: AdaptedBackbone, method: Method, count: int, generator: torch.Generator
 ) -> None:
     """`count` random updates merged into every adapted layer, with a head for each."""
+    heads = TaskHeads(model.width, next(model.parameters()).device, generator)
     for _ in range(count):
+        heads.add(CLASSES)
         for layer in model.layers.values():
             _randomise(list(layer.add_branch(10).values()))
             layer.merge()
-    heads = TaskHeads(model.width, device, generator)
-    for _ in range(count):
-        heads.add(CLASSES)
     method.load_state_dict({**method.state_dict(), "heads": heads.state_dict()})
 
 
@@ -127,11 +128,7 @@ def stack_pairs(model: AdaptedBackbone, method: Method, count: int, images: Tens
     """`count` tasks of SD-LoRA begun and ended with random pairs, through the method itself."""
     generator = torch.Generator().manual_seed(0)
     for index in range(count):
-        rows = torch.arange(len(images))
-        labels = rows.to(images.device) % CLASSES + CLASSES * index
-        images_of = ImageSet(ArrayImages(images), rows, labels)
-        task = Task(index, range(CLASSES * index, CLASSES * (index + 1)), images_of, images_of)
-        train = TaskImages(images_of, len(rows), "none", generator)
+        task, train = _task(index, images, len(images), generator)
         method.begin_task(model, task, train)
         for layer in model.layers.values():
             _randomise([layer.branch_of(name) for name in layer.slices])
@@ -145,20 +142,42 @@ def random_images(count: int, device: torch.device, channels: int = 3, size: int
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).to(device)
 
 
+@contextmanager
+def random_set(classes: int, train: int, test: int, size: int) -> Iterator[dict[str, object]]:
+    """The flat keys of a file with so many images of each class, while the block lasts."""
+    each = train + test
+    generator = np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        np.savez(
+            Path(folder) / "random.npz",
+            images=generator.integers(0, 256, (classes * each, size, size, 3), dtype=np.uint8),
+            labels=np.repeat(np.arange(classes), each),
+            split=np.array((["train"] * train + ["test"] * test) * classes),
+        )
+        yield {
+            "data.name": "npz:random",
+            "data.root": folder,
+            "data.split": "published",
+            "data.cache": "off",
+            "data.image_size": size,
+            "data.evaluation": "test",
+        }
+
+
 def prepare() -> None:
     """Torch as a trial of one core has it, and the same random weights in every run."""
-    stopwatch.use_threads()
+    measuring.use_threads()
     torch.manual_seed(0)
 
 
 def _task(
-    config: TrialConfig, index: int, images: Tensor, generator: torch.Generator
+    index: int, images: Tensor, batch: int, generator: torch.Generator
 ) -> tuple[Task, TaskImages]:
     rows = torch.arange(len(images))
     labels = rows.to(images.device) % CLASSES + CLASSES * index
     data = ImageSet(ArrayImages(images), rows, labels)
     task = Task(index, range(CLASSES * index, CLASSES * (index + 1)), data, data)
-    return task, TaskImages(data, config.optim.batch_size, "none", generator)
+    return task, TaskImages(data, batch, "none", generator)
 
 
 def _randomise(branches: list[LowRankBranch]) -> None:

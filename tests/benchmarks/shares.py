@@ -8,8 +8,9 @@ each of them: shares are right, the sum is larger than without.
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.optim.optimizer import (
@@ -17,7 +18,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from tests.benchmarks import stopwatch
+from tests.benchmarks import measuring
 from trainables import usage
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
@@ -44,53 +45,43 @@ class Shares:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Counts from here to the end of the block; the trainer must stand between two tasks."""
-        replaced: list[tuple[Any, str, Any]] = []
+        with ExitStack() as until:
 
-        def replace(owner: Any, name: str, by: Callable[[Any], Any]) -> None:
-            original = vars(owner)[name]
-            replaced.append((owner, name, original))
-            setattr(owner, name, by(original))
+            def replace(owner: Any, name: str, by: Callable[[Any], Any]) -> None:
+                until.enter_context(mock.patch.object(owner, name, by(vars(owner)[name])))
 
-        replace(usage.Clock, "lap", self._lapping)
-        replace(AdaptedBackbone, "_features", lambda call: self._timed(call, None))
-        replace(SequentialTrainer, "save", lambda call: self._timed(call, "checkpoint"))
-        replace(torch.Tensor, "backward", lambda call: self._timed(call, "backward"))
-        for owner, name in ((TaskImages, "shuffled"), (TaskImages, "plain"), (ImageSet, "batches")):
-            replace(owner, name, self._each_timed)
-        for name in DECOMPOSITIONS:
-            replace(torch.linalg, name, lambda call: self._timed(call, "decompositions"))
-        hooks = (
-            register_optimizer_step_pre_hook(lambda *_: self._enter("optimizer")),
-            register_optimizer_step_post_hook(lambda *_: self._leave()),
-        )
-        self._since = stopwatch.now(self._device)
-        try:
+            replace(usage.Clock, "lap", self._lapping)
+            replace(AdaptedBackbone, "_features", lambda call: self._timed(call, None))
+            replace(SequentialTrainer, "save", lambda call: self._timed(call, "checkpoint"))
+            replace(torch.Tensor, "backward", lambda call: self._timed(call, "backward"))
+            for name in ("shuffled", "plain"):
+                replace(TaskImages, name, self._each_timed)
+            replace(ImageSet, "batches", self._each_timed)
+            for name in DECOMPOSITIONS:
+                replace(torch.linalg, name, lambda call: self._timed(call, "decompositions"))
+            enter = register_optimizer_step_pre_hook(lambda *_: self._enter("optimizer"))
+            leave = register_optimizer_step_post_hook(lambda *_: self._leave())
+            until.callback(enter.remove)
+            until.callback(leave.remove)
+            self._since = measuring.now(self._device)
             yield
-        finally:
             self._count()
-            for hook in hooks:
-                hook.remove()
-            for owner, name, original in reversed(replaced):
-                setattr(owner, name, original)
-
-    def of_part(self, part: str) -> float:
-        """Seconds of a part in all phases."""
-        return sum(value for (_, one), value in self.seconds.items() if one == part)
 
     def of_phase(self, *phases: str, part: str | None = None) -> float:
         """Seconds of phases, of all parts or of one."""
         return sum(
             value
-            for (phase, one), value in self.seconds.items()
-            if phase in phases and part in (None, one)
+            for (phase, own), value in self.seconds.items()
+            if phase in phases and part in (None, own)
         )
 
     @property
     def parts(self) -> dict[str, float]:
         """Seconds by part, the largest first."""
-        names = {part for _, part in self.seconds}
-        found = {name: self.of_part(name) for name in names}
-        return dict(sorted(found.items(), key=lambda one: -one[1]))
+        seconds: dict[str, float] = defaultdict(float)
+        for (_, part), value in self.seconds.items():
+            seconds[part] += value
+        return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
     def _lapping(self, lap: Callable[..., float]) -> Callable[..., float]:
         def lapped(clock: usage.Clock, name: str) -> float:
@@ -135,6 +126,6 @@ class Shares:
         self._open.pop()
 
     def _count(self) -> None:
-        now = stopwatch.now(self._device)
+        now = measuring.now(self._device)
         self.seconds[PHASES[self._phase], self._open[-1]] += now - self._since
         self._since = now

@@ -28,12 +28,7 @@ def address(host: int) -> str:
 def environment() -> dict[str, str]:
     """What a program on a host sees, whatever is set here."""
     home = pwd.getpwuid(0).pw_dir
-    return {
-        "PATH": f"{PATH}:{os.environ['PATH']}",
-        "HOME": home,
-        "USER": "root",
-        "LANG": "C.UTF-8",
-    }
+    return {"PATH": f"{PATH}:{os.environ['PATH']}", "HOME": home, "USER": "root", "LANG": "C.UTF-8"}
 
 
 def call(*command: str) -> None:
@@ -51,15 +46,13 @@ def _network(folder: Path, count: int, visible: Sequence[str]) -> None:
         space, card = f"host{number}", f"card{number}"
         call("ip", "netns", "add", space)
         call(
-            *("ip", "link", "add", card, "type", "veth"),
-            *("peer", "name", "eth0", "netns", space),
+            *("ip", "link", "add", card, "type", "veth"), *("peer", "name", "eth0", "netns", space)
         )
         call("ip", "link", "set", card, "master", "br0", "up")
-        inner = [one for one in NEW if one != "--net"]
+        inner = [option for option in NEW if option != "--net"]
         stage = [sys.executable, __file__, "host", str(folder), str(number), *visible]
         subprocess.Popen(
-            ["ip", "netns", "exec", space, "unshare", *inner, *stage],
-            stdin=subprocess.DEVNULL,
+            ["ip", "netns", "exec", space, "unshare", *inner, *stage], stdin=subprocess.DEVNULL
         )
     # This is process 1 of its namespace: everything ends with it.
     sys.stdin.read()
@@ -95,12 +88,12 @@ def _replace(place: Path, new: Path, visible: Sequence[str]) -> None:
     """Puts an empty folder in another's place, with what has to stay visible in it."""
     new.mkdir(parents=True)
     new.chmod(stat.S_IMODE(place.stat().st_mode))
-    for one in visible:
-        if Path(one).is_relative_to(place):
-            target = new / Path(one).relative_to(place)
+    for folder in visible:
+        if Path(folder).is_relative_to(place):
+            target = new / Path(folder).relative_to(place)
             if not target.exists():
                 target.mkdir(parents=True)
-                call("mount", "--bind", one, str(target))
+                call("mount", "--bind", folder, str(target))
     call("mount", "--rbind", str(new), str(place))
 
 
@@ -109,25 +102,17 @@ def _open_door(home: Path, folder: Path) -> None:
     keys, public = home / ".ssh", (folder / "id.pub").read_text(encoding="utf-8")
     keys.mkdir(mode=0o700)
     (keys / "authorized_keys").write_text(public, encoding="utf-8")
-    for source, target in (
-        ("id", keys / "id_ed25519"),
-        ("host_key", Path("/run/host_key")),
-    ):
+    for source, target in (("id", keys / "id_ed25519"), ("host_key", Path("/run/host_key"))):
         shutil.copy(folder / source, target)
         target.chmod(0o600)
     settings = f"Host {NETWORK}.*\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n"
     (keys / "config").write_text(f"{settings}LogLevel ERROR\n", encoding="utf-8")
-    for one in (".profile", ".bashrc"):
+    for name in (".profile", ".bashrc"):
         with contextlib.suppress(FileNotFoundError):
-            shutil.copy(f"/etc/skel/{one}", home)
+            shutil.copy(f"/etc/skel/{name}", home)
     Path("/run/sshd").mkdir()
-    options = (
-        "HostKey=/run/host_key",
-        "PermitRootLogin=yes",
-        "StrictModes=no",
-        "UsePAM=no",
-    )
-    flags = [word for one in options for word in ("-o", one)]
+    options = ("HostKey=/run/host_key", "PermitRootLogin=yes", "StrictModes=no", "UsePAM=no")
+    flags = [word for option in options for word in ("-o", option)]
     sshd = shutil.which("sshd", path=environment()["PATH"])
     assert sshd is not None
     subprocess.Popen([sshd, "-D", "-f", "/dev/null", *flags], stdin=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.cluster import host_stages
@@ -46,7 +46,7 @@ class Hosts:
         self.shared.mkdir(parents=True)
         for key in ("id", "host_key"):
             call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key))
-        paths = [str(one.resolve()) for one in visible]
+        paths = [str(place.resolve()) for place in visible]
         stage = [sys.executable, STAGES, "network", str(folder), str(count)]
         # The write end of its standard input closes with this process, however it ends.
         self._process = subprocess.Popen(
@@ -68,17 +68,7 @@ class Hosts:
         enter = ["nsenter", "--target", str(self._pids[host])]
         if os.geteuid() != 0:
             enter += ["--user", "--preserve-credentials"]
-        return [
-            *enter,
-            "--mount",
-            "--net",
-            "--pid",
-            "--uts",
-            "bash",
-            "--login",
-            "-c",
-            shell,
-        ]
+        return [*enter, "--mount", "--net", "--pid", "--uts", "bash", "--login", "-c", shell]
 
     def start(self, host: int, shell: str, log: Path) -> subprocess.Popen[bytes]:
         """Starts a login shell's line on a host; what it says goes to the file `log`."""
@@ -106,38 +96,26 @@ class Hosts:
             env=environment(),
         )
 
-    def unplug(self, host: int) -> None:
-        """Takes a host off the network."""
-        self._set_card(host, "down")
-
-    def plug(self, host: int) -> None:
-        """Puts a host on the network again."""
-        self._set_card(host, "up")
+    def set_card(self, host: int, state: str) -> None:
+        """Takes a host off the network (down), or puts it there again (up)."""
+        done = self.run(host, f"ip link set eth0 {state}")
+        assert done.returncode == 0, done.stdout
 
     def kill(self, host: int, title: str) -> int:
         """Kills every process of a host whose command line holds `title`; returns how many."""
-        found = [pid for pid, line in self._processes(host) if title in line]
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return len(found)
+        return _kill(pid for pid, line in self._processes(host) if title in line)
 
     def crash(self, host: int) -> int:
         """Kills all that runs on a host but its init and sshd, and says how many that were.
 
         What is on its disk stays, and it answers again at once: as after a power failure.
         """
-        with_own = list(self._processes(host))
-        found = [pid for pid, line in with_own if not any(one in line for one in OWN)]
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return len(found)
+        return _kill(pid for pid, line in self._processes(host) if not _is_own(line))
 
     def running(self, host: int) -> list[str]:
         """The command lines of all processes of a host but its own: init and sshd."""
         lines = [line for _, line in self._processes(host)]
-        return [line for line in lines if line and not any(one in line for one in OWN)]
+        return [line for line in lines if line and not _is_own(line)]
 
     def memory(self) -> int:
         """The bytes of memory that all processes of all hosts have for themselves."""
@@ -156,10 +134,6 @@ class Hosts:
         self._process.stdin.close()
         self._process.wait(SECONDS)
 
-    def _set_card(self, host: int, state: str) -> None:
-        done = self.run(host, f"ip link set eth0 {state}")
-        assert done.returncode == 0, done.stdout
-
     def _answers(self, host: int) -> bool:
         done = self.run(CLIENT, f"ssh -o ConnectTimeout=1 {address(host)} true")
         return done.returncode == 0
@@ -174,16 +148,16 @@ class Hosts:
 
     def _wait(self, found: Callable[[], int | None]) -> int:
         end = time.monotonic() + SECONDS
-        while not (one := found()):
+        while not (pid := found()):
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("The hosts must start within 30 seconds, but they did not.")
             time.sleep(0.1)
-        return one
+        return pid
 
 
 def why_not() -> str | None:
     """Why this machine cannot have hosts, or None if it can."""
-    missing = [one for one in PROGRAMS if shutil.which(one, path=environment()["PATH"]) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name, path=environment()["PATH"]) is None]
     if missing:
         return f"needs {', '.join(missing)} (Debian: openssh-server, rsync, iproute2, util-linux)"
     trial = subprocess.run(
@@ -197,6 +171,18 @@ def why_not() -> str | None:
         return None
     said = " ".join(trial.stderr.split()) or f"exit code {trial.returncode}"
     return f"needs root, or namespaces that a user may make: {said}"
+
+
+def _kill(pids: Iterable[int]) -> int:
+    found = list(pids)
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(found)
+
+
+def _is_own(line: str) -> bool:
+    return any(name in line for name in OWN)
 
 
 def _unshare() -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from study.ledger import Record
+from study.ledger.ledger import Record
 from tests.cluster import linked_environment
 from tests.cluster.hosts import CLIENT, Hosts, address
 
@@ -47,10 +47,10 @@ def search(what, **body):
     return json.load(urllib.request.urlopen(request)).get(what, [])
 
 found = {}
-for one in search("experiments", max_results=100):
-    for run in search("runs", experiment_ids=[one["experiment_id"]], max_results=1000):
+for study in search("experiments", max_results=100):
+    for run in search("runs", experiment_ids=[study["experiment_id"]], max_results=1000):
         tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
-        known = found.setdefault(one["name"], [])
+        known = found.setdefault(study["name"], [])
         known.append([tags["study_item"], run["info"]["status"]])
 print(json.dumps(found))
 """
@@ -73,10 +73,10 @@ class Cluster:
         self.source = hosts.shared / "project"
         self._file = hosts.shared / "onprem.yaml"
         self._file.write_text(yaml.safe_dump(_filled_in(hosts.shared)), encoding="utf-8")
-        for one in yaml.safe_load(self._file.read_text(encoding="utf-8"))["file_mounts"].values():
-            copy = shutil.copytree if (PROJECT / one).is_dir() else shutil.copy
-            self.source.mkdir(exist_ok=True)
-            copy(PROJECT / one, self.source / one)
+        self.source.mkdir()
+        for name in yaml.safe_load(self._file.read_text(encoding="utf-8"))["file_mounts"].values():
+            copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+            copy(PROJECT / name, self.source / name)
         lines = "\n".join(f"export {key}={value}" for key, value in SETTINGS.items())
         for host in (HEAD, *WORKERS):
             self.at(host, f"{sys.executable} {linked_environment.__file__} {PROJECT}")
@@ -158,7 +158,7 @@ class Submitted:
     def records(self) -> list[Record]:
         """The whole records that are in the ledger by now."""
         text = self.ledger.read_text(encoding="utf-8") if self.ledger.exists() else ""
-        return [json.loads(one) for one in text.split("\n")[:-1] if one]
+        return [json.loads(line) for line in text.split("\n")[:-1] if line]
 
     def wait_until(self, reached: Callable[[list[Record]], bool]) -> None:
         """Waits until the ledger shows something."""
@@ -182,8 +182,9 @@ class Submitted:
         return self.said()
 
     def said(self) -> str:
-        """What the study and `ray submit` have printed, at most the end of it."""
-        return self._said.read_text(encoding="utf-8", errors="replace")[-8000:]
+        """What the study and `ray submit` have printed, without the codes of the live table."""
+        text = self._said.read_text(encoding="utf-8", errors="replace")
+        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)[-20000:]
 
 
 def _filled_in(storage: Path) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def _filled_in(storage: Path) -> dict[str, Any]:
     text, changed = re.subn(r"LRCS_STORAGE=\S+", f"LRCS_STORAGE={storage}", text)
     assert changed == 1
     config: dict[str, Any] = yaml.safe_load(text)
-    workers = [address(one) for one in WORKERS]
+    workers = [address(host) for host in WORKERS]
     config["provider"] = {"type": "local", "head_ip": address(HEAD), "worker_ips": workers}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id_ed25519"}
     join, start = "--address=$RAY_HEAD_IP:6379", config["worker_start_ray_commands"]

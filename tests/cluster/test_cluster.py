@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
-from study.ledger import Record, read_ledger
+from study.ledger.ledger import Record, read_ledger
 from tests.cluster.host_stages import address
 from tests.cluster.hosts import Hosts, why_not
 from tests.cluster.launcher import HEAD, PROJECT, WORKERS, Cluster, Submitted
-from tests.study.each_once import check_each_once
-from tests.study.test_kills import PARALLEL
+from tests.study.engine.each_once import check_each_once
+from tests.study.engine.test_kills import PARALLEL
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.process]
 
 # Each trial has a worker to itself.
 SMALL: dict[str, Any] = {
     **PARALLEL,
     "name": "small",
+    "tracking": "mlflow",
     "grid": {"method.name": ["sequential"], "data.tasks": [2]},
     "search": {"sequential": {"optim.lr": {"choices": [0.001, 0.01]}}},
     "seeds": [0, 1],
@@ -41,7 +42,7 @@ CRASHED: dict[str, Any] = {**LONG, "name": "crashed", "seeds": [0, 1]}
 OF_FILES: dict[str, Any] = {
     **SMALL,
     "name": "files",
-    "fixed": {key: one for key, one in SMALL["fixed"].items() if not key.startswith("data.")}
+    "fixed": {key: value for key, value in SMALL["fixed"].items() if not key.startswith("data.")}
     | {"data.name": "npz:mine", "data.image_size": 8},
 }
 IMAGES = """
@@ -50,7 +51,7 @@ images, labels = numpy.zeros((60, 8, 8), numpy.uint8), numpy.arange(60) % 4
 images += (60 * labels[:, None, None]).astype(numpy.uint8)
 numpy.savez(pathlib.Path("~/lrcs-data/mine.npz").expanduser(), images=images, labels=labels)
 """
-CHANGED = "study/labels.py"
+CHANGED = "study/ledger/labels.py"
 KILLED, UNPLUGGED = WORKERS
 
 
@@ -58,7 +59,7 @@ KILLED, UNPLUGGED = WORKERS
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that is up; its first study also tells how long that took."""
     if (reason := why_not()) is not None:
-        pytest.skip(f"a cluster of several hosts {reason}")
+        pytest.skip(f"for want of hosts: {reason}")
     visible = [Path(sys.prefix), Path(sys.base_prefix), PROJECT]
     hosts = Hosts(tmp_path_factory.mktemp("hosts"), 1 + len(WORKERS), visible)
     try:
@@ -67,14 +68,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
     finally:
         hosts.close()
+    assert not [pid for pid in hosts._pids.values() if Path(f"/proc/{pid}").exists()]
 
 
 def test_a_study_runs_on_the_workers_and_mlflow_on_the_head_has_every_run(
     cluster: Cluster, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     submitted = cluster.submit(SMALL)
-    submitted.wait_until(lambda records: any(one["kind"] == "task" for one in records))
-    first = next(one for one in submitted.records() if one["kind"] == "task")
+    submitted.wait_until(lambda records: any(record["kind"] == "task" for record in records))
+    first = next(record for record in submitted.records() if record["kind"] == "task")
     # In the report of pytest --junitxml=FILE, and what README.md says of times.
     record_testsuite_property("ray up, seconds", cluster.up_seconds)
     record_testsuite_property(
@@ -84,7 +86,7 @@ def test_a_study_runs_on_the_workers_and_mlflow_on_the_head_has_every_run(
     listening = cluster.at(HEAD, "ss -Hltn")
     for port in (5000, 8265):
         assert set(re.findall(rf"(\S+):{port}\s", listening)) == {"127.0.0.1"}, listening
-    assert not any("ContinualTrainable" in one for one in cluster.hosts.running(HEAD))
+    assert not any("ContinualTrainable" in line for line in cluster.hosts.running(HEAD))
     submitted.finish()
     _check_complete(cluster, submitted, SMALL)
 
@@ -116,7 +118,7 @@ def test_what_is_wrong_with_each_node_is_told_before_the_first_trial(cluster: Cl
         assert text in said, said
     assert f"host{HEAD} (" not in said.split("every node must pass the check")[1]
     assert submitted.ledger.exists()
-    assert not any(one["kind"] == "trial" for one in submitted.records())
+    assert not any(record["kind"] == "trial" for record in submitted.records())
     # What it says of the project mends it: new source, which has come nowhere yet.
     assert "mend it: ray up CLUSTER.yaml (brings the project's files to all nodes" in said
     changed = cluster.source / CHANGED
@@ -134,7 +136,7 @@ def test_a_study_goes_on_after_the_head_has_crashed(cluster: Cluster) -> None:
     assert cluster.hosts.crash(HEAD) > 0
     submitted.lose()
     before = read_ledger(submitted.ledger)
-    assert not any(one["kind"] == "finished" for one in before)
+    assert not any(record["kind"] == "finished" for record in before)
     # A head without its cluster does not train by itself.
     early = cluster.resume(CRASHED)
     early.lose()
@@ -159,17 +161,17 @@ def test_a_study_ends_complete_though_one_worker_is_killed_and_another_unplugged
     # The killed worker's trial goes on elsewhere: it takes half a minute to come back.
     submitted.wait_until(lambda records: hit <= _ended(records))
     submitted.wait_until(lambda records: bool(_in_the_middle(records)))
-    cluster.hosts.unplug(UNPLUGGED)
+    cluster.hosts.set_card(UNPLUGGED, "down")
     submitted.finish()
     _check_complete(cluster, submitted, LONG)
-    assert any("raylet" in one for one in cluster.hosts.running(KILLED))
+    assert any("raylet" in line for line in cluster.hosts.running(KILLED))
 
 
 def test_what_is_taken_down_leaves_no_process(cluster: Cluster) -> None:
-    cluster.hosts.plug(UNPLUGGED)
+    cluster.hosts.set_card(UNPLUGGED, "up")
     cluster.down()
     end = time.monotonic() + 20
-    while left := [one for host in (HEAD, *WORKERS) for one in cluster.hosts.running(host)]:
+    while left := [line for host in (HEAD, *WORKERS) for line in cluster.hosts.running(host)]:
         assert time.monotonic() < end, left
         time.sleep(0.5)
 
@@ -179,8 +181,8 @@ def _check_complete(cluster: Cluster, submitted: Submitted, study: dict[str, Any
     said, records = submitted.said(), read_ledger(submitted.ledger)
     assert "Traceback" not in said, said
     check_each_once(records, study)
-    items = ["study", *(one["cell"] for one in records if one["kind"] == "cell")]
-    items += [one["trial"] for one in records if one["kind"] == "trial"]
+    items = ["study", *(record["cell"] for record in records if record["kind"] == "cell")]
+    items += [record["trial"] for record in records if record["kind"] == "trial"]
     runs = cluster.runs(study["name"])
     assert sorted(item for item, _ in runs) == sorted(items)
     assert {status for _, status in runs} == {"FINISHED"}
@@ -188,9 +190,9 @@ def _check_complete(cluster: Cluster, submitted: Submitted, study: dict[str, Any
 
 def _in_the_middle(records: list[Record]) -> set[str]:
     """The running trials that have learned something, but not all."""
-    learned = {one["trial"] for one in records if one["kind"] == "task"}
+    learned = {record["trial"] for record in records if record["kind"] == "task"}
     return learned - _ended(records)
 
 
 def _ended(records: list[Record]) -> set[str]:
-    return {one["trial"] for one in records if one["kind"] == "end"}
+    return {record["trial"] for record in records if record["kind"] == "end"}

@@ -1,17 +1,13 @@
 """cluster/spot_first.py in Ray's own scheduler, with the node types of cluster/gpu.yaml."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-import yaml
 from ray.autoscaler._private.node_provider_availability_tracker import (
     NodeAvailabilityRecord,
     NodeAvailabilitySummary,
 )
 from ray.autoscaler._private.resource_demand_scheduler import ResourceDemandScheduler
 
-ROOT = Path(__file__).parents[2]
+from tests.cluster.test_files import ROOT, load
 
 
 class NoNodes:
@@ -20,10 +16,13 @@ class NoNodes:
     def node_tags(self, node: str) -> dict[str, str]:
         return {"ray-node-type": "head", "ray-user-node-type": "head"}
 
+    def internal_ip(self, node: str) -> str:
+        return "10.0.0.1"
 
-def started(refused: dict[str, bool], trials: int, running: int = 0) -> dict[str, int]:
+
+def started(refused: dict[str, bool], trials: int) -> dict[str, int]:
     """The nodes that Ray would start for trials of a GPU each, by type."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster/gpu.yaml").read_text("utf-8"))
+    config = load("gpu")
     scheduler = ResourceDemandScheduler(
         NoNodes(),
         config["available_node_types"],
@@ -32,7 +31,7 @@ def started(refused: dict[str, bool], trials: int, running: int = 0) -> dict[str
         config["upscaling_speed"],
     )
     summary = NodeAvailabilitySummary(
-        {name: NodeAvailabilityRecord(name, not one, 0.0, None) for name, one in refused.items()}
+        {name: NodeAvailabilityRecord(name, not no, 0.0, None) for name, no in refused.items()}
     )
     wanted, _ = scheduler.get_nodes_to_launch(
         nodes=["head"],
@@ -51,23 +50,23 @@ def started(refused: dict[str, bool], trials: int, running: int = 0) -> dict[str
 def _own_score(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "cluster"))
     monkeypatch.setenv("RAY_AUTOSCALER_UTILIZATION_SCORER", "spot_first.score")
-    monkeypatch.setattr(NoNodes, "internal_ip", lambda self, node: "10.0.0.1", raising=False)
 
 
-def test_spot_first() -> None:
-    assert started({}, trials=3) == {"gpu_spot": 3}
-
-
-def test_on_demand_where_spot_is_refused() -> None:
-    assert started({"gpu_spot": True}, trials=1) == {"gpu_on_demand": 1}
-
-
-def test_no_more_on_demand_than_the_file_allows() -> None:
-    assert started({"gpu_spot": True}, trials=3)["gpu_on_demand"] == 2
-
-
-def test_spot_again_once_the_refusal_is_old() -> None:
-    assert started({"gpu_spot": False}, trials=1) == {"gpu_spot": 1}
+@pytest.mark.parametrize(
+    ("refused", "trials", "nodes"),
+    [
+        ({}, 3, {"gpu_spot": 3}),
+        ({"gpu_spot": True}, 1, {"gpu_on_demand": 1}),
+        # No more than the file allows, and the third waits for spot.
+        ({"gpu_spot": True}, 3, {"gpu_on_demand": 2, "gpu_spot": 1}),
+        # The refusal is old.
+        ({"gpu_spot": False}, 1, {"gpu_spot": 1}),
+    ],
+)
+def test_spot_comes_first_and_on_demand_where_it_is_refused(
+    refused: dict[str, bool], trials: int, nodes: dict[str, int]
+) -> None:
+    assert started(refused, trials) == nodes
 
 
 def test_without_it_ray_asks_for_spot_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,14 +34,8 @@ def home(tmp_path: Path) -> Path:
 
 def run(home: Path, script: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin", **variables}
-    return subprocess.run(
-        ["bash", str(SCRIPTS / script), *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command = ["bash", str(SCRIPTS / script), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def calls(home: Path) -> list[str]:
@@ -53,13 +47,13 @@ def test_install_uses_the_lock_and_the_extras_once(home: Path) -> None:
     for _ in range(2):
         done = run(home, "install.sh", "cpu", "aws")
         assert done.returncode == 0, done.stderr
-    pips = [one for one in calls(home) if "pip install" in one]
+    pips = [call for call in calls(home) if "pip install" in call]
     lock = home / "lrcs/cluster/constraints-cpu.txt"
     assert len(pips) == 1 and pips[0].endswith(f"-c {lock} -e {home}/lrcs[study,aws]")
     # A changed lock is installed.
     lock.write_text("a==2\n", encoding="utf-8")
     run(home, "install.sh", "cpu", "aws")
-    assert sum("pip install" in one for one in calls(home)) == 2
+    assert sum("pip install" in call for call in calls(home)) == 2
 
 
 def test_login_shells_know_the_variables(home: Path) -> None:
@@ -69,15 +63,9 @@ def test_login_shells_know_the_variables(home: Path) -> None:
     for _ in range(2):
         run(home, "install.sh", "cpu")
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-    for command in (["bash", "--login", "-c"], ["bash", "-c"]):
-        source = "" if "--login" in command else "source ~/.bashrc; "
-        told = subprocess.run(
-            [*command, f"{source}echo $LRCS_STORAGE"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    for options, source in (["--login", "-c"], ""), (["-c"], "source ~/.bashrc; "):
+        command = ["bash", *options, f"{source}echo $LRCS_STORAGE"]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert told.stdout.strip() == "/mnt/lrcs"
     assert (home / ".profile").read_text("utf-8").count("lrcs.env") == 2  # one line
 
@@ -90,7 +78,7 @@ def test_storage_refuses_what_it_does_not_know(home: Path, share: str) -> None:
     assert f"{expected} {share}" in done.stderr
 
 
-def test_storage_wants_to_know_where_from(home: Path) -> None:
+def test_storage_wants_to_know_where_it_is(home: Path) -> None:
     done = run(home, "storage.sh", "head", LRCS_STORAGE=str(home / "all"), LRCS_SHARE="")
     assert done.returncode == 0 and (home / "all/studies").is_dir()
     assert "is not set: ~/lrcs.env" in run(home, "storage.sh", "head").stderr
@@ -117,7 +105,7 @@ def test_storage_mounts_or_exports(home: Path, share: str, role: str, expected: 
     variables = {"LRCS_STORAGE": str(storage), "LRCS_SHARE": share, "RAY_HEAD_IP": "10.0.0.7"}
     done = run(home, "storage.sh", role, **variables)
     assert done.returncode == 0, done.stderr
-    assert any(expected in one for one in calls(home)), calls(home)
+    assert any(expected in call for call in calls(home)), calls(home)
 
 
 @pytest.fixture
@@ -135,7 +123,7 @@ def server(home: Path) -> Iterator[Path]:
 
 def servers(home: Path) -> list[str]:
     file = home / "calls"
-    return [one for one in calls(home) if "mlflow server" in one] if file.exists() else []
+    return [call for call in calls(home) if "mlflow server" in call] if file.exists() else []
 
 
 def until(home: Path, count: int, seconds: float = 15) -> int:
@@ -145,6 +133,7 @@ def until(home: Path, count: int, seconds: float = 15) -> int:
     return len(servers(home))
 
 
+@pytest.mark.process
 def test_one_mlflow_server_on_loopback(server: Path) -> None:
     variables = {"LRCS_STORAGE": str(server / "all")}
     for _ in range(3):
@@ -158,7 +147,7 @@ def test_one_mlflow_server_on_loopback(server: Path) -> None:
     assert f"--artifacts-destination {server}/all/mlflow/artifacts" in only
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_server_that_died_is_started_again_until_it_is_stopped(server: Path) -> None:
     variables = {"LRCS_STORAGE": str(server / "all")}
     (server / "dies").touch()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from study.checked_trainable import NodeCheckError
+from study.engine.node_check import NodeCheckError
 
 
 class FakeTrainable(tune.Trainable):
@@ -43,11 +43,11 @@ class FakeTrainable(tune.Trainable):
             raise ValueError("momentum must not be 0.1.")
         if momentum == 0.2 and self.task == 2 and not self._died_before():
             os._exit(1)
-        if (momentum, self.task) in ((0.4, 1), (0.5, 0)):
-            words = ("FloatingPointError: not finite", "diverged")
-            if momentum == 0.5:
-                words = ("OutOfMemoryError: too large", "out_of_memory")
-            return {"done": True, "failed": words[0], "reason": words[1], "task": self.task}
+        failed = {"done": True, "task": self.task}
+        if (momentum, self.task) == (0.4, 1):
+            return {**failed, "failed": "FloatingPointError: not finite", "reason": "diverged"}
+        if (momentum, self.task) == (0.5, 0):
+            return {**failed, "failed": "OutOfMemoryError: too large", "reason": "out_of_memory"}
         time.sleep(self.params["optim.weight_decay"])
         self.task += 1
         split = "val" if self.params["data.evaluation"] == "validation" else "test"
@@ -70,7 +70,8 @@ class FakeTrainable(tune.Trainable):
         self.task = json.loads((Path(checkpoint) / "state.json").read_text())
 
     def _died_before(self) -> bool:
-        mark = Path(os.environ["FAKE_TRAINABLE_MARKS"]) / str(self.params["seed"])
+        name = f"{self.params['optim.momentum']}-{self.params['seed']}"
+        mark = Path(os.environ["FAKE_TRAINABLE_MARKS"]) / name
         if mark.exists():
             return True
         mark.touch()

@@ -1,26 +1,20 @@
 """Open question 8: training `up` with `down` fixed is training the weight inside span(down)."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.trainables.trials import run
-from trainables.config import TrialConfig
+from tests.trainables.draws import normal
+from tests.trainables.trials import run, tiny
 from trainables.low_rank.branch import LowRankLinear
-from trainables.methods.inflora import projector
+from trainables.methods.inflora.method import projector
 from trainables.trainer import SequentialTrainer
 
-MakeConfig = Callable[..., TrialConfig]
 STEPS = 20
 SCALE = 3**-0.5  # of the released code's rows
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def trained(down: Tensor, optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]) -> Tensor:
@@ -33,13 +27,12 @@ def trained(down: Tensor, optimizer: Callable[[list[Tensor]], torch.optim.Optimi
     with torch.no_grad():
         branch.down.copy_(down)
     steps = optimizer([branch.up])
-    inputs, labels = normal(1, 40, 10), torch.arange(40) % 6
+    inputs, labels = normal(40, 10, seed=1), torch.arange(40) % 6
     for _ in range(STEPS):
         steps.zero_grad()
         functional.cross_entropy(layer(inputs).tanh(), labels).backward()
         steps.step()
-    found: Tensor = branch.delta().detach()
-    return found
+    return branch.delta().detach()
 
 
 def sgd(rate: float, decay: float) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
@@ -50,11 +43,11 @@ def adam(parameters: list[Tensor]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=0.05)
 
 
-ROWS = torch.linalg.qr(normal(2, 10, 3))[0].T
+ROWS = torch.linalg.qr(normal(10, 3, seed=2))[0].T
 
 
 def test_steps_with_momentum_and_decay_are_those_of_the_projected_weight() -> None:
-    by_up, by_weight = (trained(one, sgd(0.2, decay=0.01)) for one in (ROWS, projector(ROWS)))
+    by_up, by_weight = (trained(down, sgd(0.2, decay=0.01)) for down in (ROWS, projector(ROWS)))
     assert float(by_up.norm()) > 0.5
     torch.testing.assert_close(by_up, by_weight, atol=1e-13, rtol=0)
 
@@ -80,37 +73,25 @@ def test_what_adam_reaches_still_lies_inside_the_span() -> None:
 
 
 def test_the_projector_needs_no_orthonormal_rows() -> None:
-    mixed = normal(3, 3, 3) @ ROWS
+    mixed = normal(3, 3, seed=3) @ ROWS
     torch.testing.assert_close(projector(mixed), ROWS.T @ ROWS, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("down_init", ["designed", "null_space_random"])
-def test_whole_trials_agree_under_plain_gradient_descent(down_init: str, tiny: MakeConfig) -> None:
-    def weights(values: dict[str, Any]) -> Tensor:
-        trainer = SequentialTrainer(
-            tiny(
-                "inflora",
-                {
-                    "method.rank": 3,
-                    "method.down_init": down_init,
-                    "optim.optimizer": "sgd",
-                    "optim.lr": 0.05,
-                    **values,
-                },
-            )
-        )
-        start = [one.weight.detach().clone() for one in trainer._model.layers.values()]
-        run(trainer)
+def test_whole_trials_agree_under_plain_gradient_descent(down_init: str) -> None:
+    def change(trained: str, optimizer: str = "sgd", rate: float = 0.05) -> Tensor:
+        changes = {"method.rank": 3, "method.down_init": down_init, "method.trained": trained}
+        steps = {"optim.optimizer": optimizer, "optim.lr": rate}
+        trainer = SequentialTrainer(tiny("inflora", {**changes, **steps}))
         layers = trainer._model.layers.values()
-        return torch.cat(
-            [(one.weight.detach() - w).flatten() for one, w in zip(layers, start, strict=True)]
-        )
+        start = torch.cat([layer.weight.detach().flatten() for layer in layers])
+        run(trainer)
+        return torch.cat([layer.weight.detach().flatten() for layer in layers]) - start
 
-    by_up, by_weight = weights({}), weights({"method.trained": "weight"})
+    by_up, by_weight = change("up"), change("weight")
     moved = float(by_up.norm())
     assert moved > 1e-2
     # In float32, over all steps of four tasks.
     assert float((by_up - by_weight).norm()) < 1e-4 * moved
-    other = weights({"method.trained": "weight", "optim.optimizer": "adam", "optim.lr": 1e-3})
-    through_up = weights({"optim.optimizer": "adam", "optim.lr": 1e-3})
+    other, through_up = change("weight", "adam", 1e-3), change("up", "adam", 1e-3)
     assert float((through_up - other).norm()) > 1e-2 * float(through_up.norm())

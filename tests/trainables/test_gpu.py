@@ -1,18 +1,16 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from study.probe import measure
-from trainables import catalog
-from trainables.config import TrialConfig
-from trainables.fitting import backward
+from study.planning.costs.probe import measure
+from tests.trainables.trials import tiny
+from trainables.config import TrialConfig, catalog
+from trainables.fitting import backward, create_optimizer
 from trainables.low_rank.dual_gpm import DualGPM, Energy
 from trainables.low_rank.moments import second_moments
 from trainables.low_rank.precision import network_products
-from trainables.optimisation import create_optimizer
 from trainables.trainer import SequentialTrainer
 
 pytestmark = [
@@ -22,9 +20,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("method", catalog.methods())
-def test_a_device_trains_resumes_and_reports_its_memory(
-    method: str, tiny: Callable[..., TrialConfig], tmp_path: Path
-) -> None:
+def test_a_device_trains_resumes_and_reports_its_memory(method: str, tmp_path: Path) -> None:
     trainer = SequentialTrainer(tiny(method), "cuda")
     first = trainer.train_task()
     assert first.metrics["memory/peak_device_bytes"] > 0
@@ -34,13 +30,11 @@ def test_a_device_trains_resumes_and_reports_its_memory(
     assert resumed.train_task().task == 2
 
 
-def test_a_probe_measures_peaks_with_what_the_driver_takes(
-    tiny: Callable[..., TrialConfig],
-) -> None:
-    found = measure(tiny("sd_lora").to_params(), cpu=1, gpu=True)
-    assert found.device_total is not None and len(found.device_bytes) == 2
+def test_a_probe_measures_peaks_with_what_the_driver_takes() -> None:
+    cost = measure(tiny("sd_lora").to_params(), cpu=1, gpu=True)
+    assert cost.device_total is not None and len(cost.device_bytes) == 2
     # A CUDA context alone takes hundreds of megabytes.
-    assert 1e8 < max(found.device_bytes) < found.device_total
+    assert 1e8 < max(cost.device_bytes) < cost.device_total
 
 
 def test_memory_that_runs_out_is_torch_s_own_error() -> None:
@@ -51,17 +45,15 @@ def test_memory_that_runs_out_is_torch_s_own_error() -> None:
 
 @pytest.mark.parametrize("method", ["inflora", "sd_lora"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_does_not_wait_for_the_device(
-    method: str, precision: str, tiny: Callable[..., TrialConfig]
-) -> None:
+def test_a_step_does_not_wait_for_the_device(method: str, precision: str) -> None:
     trainer = SequentialTrainer(tiny(method, {"optim.precision": precision}), "cuda")
     trainer.train_task()
     model, task, optim = trainer._model, trainer._stream[1], trainer.config.optim
     train = trainer._batches(task.train)
     groups, _ = trainer._method.begin_task(model, task, train)
     for group in groups:
-        for one in group.parameters:
-            one.requires_grad_(True)
+        for parameter in group.parameters:
+            parameter.requires_grad_(True)
     optimizer = create_optimizer(groups, optim)
 
     def step(images: Tensor, labels: Tensor) -> None:
@@ -89,15 +81,17 @@ def test_moments_stay_on_the_device_and_decide_as_on_a_cpu(energy: Energy) -> No
     decided: dict[str, list[object]] = {"cpu": [], "cuda": []}
     for name, trainer in trainers.items():
         layers = trainer._model.layers
-        memories = {one: DualGPM(layer.in_features, energy) for one, layer in layers.items()}
+        memories = {
+            layer_name: DualGPM(layer.in_features, energy) for layer_name, layer in layers.items()
+        }
         for task in trainer._stream.tasks[:4]:
             images = trainer._batches(task.train).plain()
             moments = second_moments(trainer._model, layers, images)
-            for one, memory in memories.items():
-                assert moments[one].device.type == name
-                rows = memory.design(moments[one], 10)
-                memory.absorb(moments[one], 0.95)
-                decided[name].append((one, memory.kind, memory.free_dim, len(rows)))
+            for layer_name, memory in memories.items():
+                assert moments[layer_name].device.type == name
+                rows = memory.design(moments[layer_name], 10)
+                memory.absorb(moments[layer_name], 0.95)
+                decided[name].append((layer_name, memory.kind, memory.free_dim, len(rows)))
     assert decided["cpu"] == decided["cuda"]
 
 
@@ -105,7 +99,7 @@ def test_icons_train_with_fused_attention_and_channels_last() -> None:
     config = TrialConfig.from_params({"method.name": "sd_lora", "data.tasks": 161})
     trainer = SequentialTrainer(config, "cuda")
     trainer.train_task()
-    blocks = [one for one in trainer._model.modules() if hasattr(one, "fused_attn")]
-    assert blocks and all(one.fused_attn for one in blocks)
-    maps = [one for one in trainer._model.parameters() if one.ndim == 4]
-    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in maps)
+    blocks = [block for block in trainer._model.modules() if hasattr(block, "fused_attn")]
+    assert blocks and all(block.fused_attn for block in blocks)
+    maps = [parameter for parameter in trainer._model.parameters() if parameter.ndim == 4]
+    assert all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in maps)

@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
-from tests.trainables.conftest import TINY
+from tests.trainables.trials import TINY
 from trainables import ray_trainable, trainer
 from trainables.ray_trainable import NOTHING_LEARNED, ContinualTrainable
 from trainables.trainer import CHECKPOINT_NAME
@@ -18,16 +19,11 @@ DIVERGING = {**PARAMS, "method.name": "sequential", "optim.optimizer": "sgd", "o
 Make = Callable[..., ContinualTrainable]
 
 
-class _Context:
-    """As Ray's, of a process without a GPU."""
-
-    def get_accelerator_ids(self) -> dict[str, list[str]]:
-        return {"GPU": []}
-
-
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
-    monkeypatch.setattr(ray_trainable, "get_runtime_context", _Context)
+    # As Ray's, of a process without a GPU.
+    context = Mock(**{"get_accelerator_ids.return_value": {"GPU": []}})
+    monkeypatch.setattr(ray_trainable, "get_runtime_context", lambda: context)
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", tmp_path)
 
     def build(**changes: Any) -> ContinualTrainable:
@@ -63,8 +59,8 @@ def checkpoint(trainable: ContinualTrainable, folder: Path) -> Path:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(folder / CHECKPOINT_NAME, weights_only=True)
-    return found
+    checkpoint: dict[str, Any] = torch.load(folder / CHECKPOINT_NAME, weights_only=True)
+    return checkpoint
 
 
 def test_a_diverging_trial_ends_with_a_reason(make: Make, tmp_path: Path) -> None:
@@ -85,11 +81,8 @@ def test_a_failure_later_leaves_the_last_boundary(
     before = checkpoint(trainable, tmp_path / "one")
     kept = state(before)
     shutil.rmtree(before)  # as Ray does once it has stored it
-
-    def train_epochs(*arguments: Any) -> float:
-        raise FloatingPointError("the training loss must be finite, but it is nan.")
-
-    monkeypatch.setattr(trainer, "train_epochs", train_epochs)
+    diverging = FloatingPointError("the training loss must be finite, but it is nan.")
+    monkeypatch.setattr(trainer, "train_epochs", Mock(side_effect=diverging))
     result = trainable.step()
     assert (result["task"], result["reason"]) == (1, "diverged")
     after = state(checkpoint(trainable, tmp_path / "two"))
@@ -102,23 +95,21 @@ def test_memory_that_runs_out_is_answered_with_half_the_images(
     make: Make, memory: Callable[..., list[int | None]], tmp_path: Path, bad: int
 ) -> None:
     plain = make()
-    expected = []
-    while not plain._trainer.done:
-        expected.append(plain.step())
+    expected = [plain.step() for _ in range(3)]
     tried = memory(8, bad)
     trainable = make()
-    found = []
+    results = []
     for index in range(3):
-        found.append(trainable.step())
+        results.append(trainable.step())
         shutil.rmtree(checkpoint(trainable, tmp_path / f"{index}"))
     assert tried == [None] * (bad + 1) + [8] * (3 - bad)
-    for index, (one, other) in enumerate(zip(expected, found, strict=True)):
+    for index, (whole, other) in enumerate(zip(expected, results, strict=True)):
         assert other["task"] == index + 1
-        assert other["metrics"]["train/loss"] == pytest.approx(one["metrics"]["train/loss"], 1e-3)
+        assert other["metrics"]["train/loss"] == pytest.approx(whole["metrics"]["train/loss"], 1e-3)
         reduced = {} if index < bad else {"memory/micro_batch": 8.0}
-        assert set(other["metrics"]) == set(one["metrics"]) | set(reduced)
+        assert set(other["metrics"]) == set(whole["metrics"]) | set(reduced)
         assert {key: other[key] for key in reduced} == reduced
-    assert found[-1]["done"]
+    assert results[-1]["done"]
 
 
 def test_the_second_time_the_trial_ends(
@@ -129,12 +120,8 @@ def test_the_second_time_the_trial_ends(
     trainable.step()
     checkpoint(trainable, tmp_path / "one")
     result = trainable.step()
-    assert result == {
-        "done": True,
-        "failed": "OutOfMemoryError: CUDA out of memory. Tried to allocate",
-        "reason": "out_of_memory",
-        "task": 1,
-    }
+    failed = "OutOfMemoryError: CUDA out of memory. Tried to allocate"
+    assert result == {"done": True, "failed": failed, "reason": "out_of_memory", "task": 1}
     assert tried == [None, None, 8]
     assert state(checkpoint(trainable, tmp_path / "two"))["matrix"]
     # The process goes on with another trial, which has its own second try.
@@ -145,7 +132,7 @@ def test_the_second_time_the_trial_ends(
     assert tried[3:] == [None, None, 8]
 
 
-def test_without_the_last_boundary_nothing_is_trained_twice(
+def test_nothing_is_trained_twice_without_the_last_boundary_or_with_a_single_image(
     make: Make, memory: Callable[..., list[int | None]]
 ) -> None:
     tried = memory(8, 1)
@@ -153,9 +140,7 @@ def test_without_the_last_boundary_nothing_is_trained_twice(
     trainable.step()
     assert trainable.step()["reason"] == "out_of_memory"
     assert tried == [None, None]
-
-
-def test_a_single_image_cannot_be_halved(make: Make, memory: Callable[..., Any]) -> None:
+    # Nor can a single image be halved.
     tried = memory(0)
     assert make(**{"optim.micro_batch": 1}).step()["reason"] == "out_of_memory"
     assert tried == [1]
@@ -172,10 +157,10 @@ def test_a_trial_goes_on_from_a_folder(make: Make, tmp_path: Path, reset: bool) 
     if reset:
         resumed.step()
         assert resumed.reset_config(dict(config))
-    for one in results[1:]:
+    for result in results[1:]:
         again = resumed.step()
-        assert again["task"] == one["task"]
-        assert again["accuracy_row"] == one["accuracy_row"]
+        assert again["task"] == result["task"]
+        assert again["accuracy_row"] == result["accuracy_row"]
 
 
 def test_what_ray_restores_is_newer_than_the_folder(make: Make, tmp_path: Path) -> None:
@@ -185,6 +170,11 @@ def test_what_ray_restores_is_newer_than_the_folder(make: Make, tmp_path: Path) 
     again = make(resume_from=str(tmp_path / "deleted meanwhile"))
     again.load_checkpoint(str(newer))
     assert again.step()["task"] == 2
+    # Nothing of what was kept for a second try is left behind.
+    assert list(tmp_path.rglob("last_task/*"))
+    for each in (trainable, again):
+        each.stop()
+    assert not list(tmp_path.rglob("last_task"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive"])
@@ -199,12 +189,3 @@ def test_a_folder_without_a_whole_checkpoint_is_an_error(
     message = rf"resume_from must be a folder with a whole checkpoint, but {folder} is not \("
     with pytest.raises(ValueError, match=message):
         trainable.step()
-
-
-def test_nothing_is_left_behind(make: Make, tmp_path: Path) -> None:
-    trainable = make()
-    trainable.step()
-    checkpoint(trainable, tmp_path / "c")
-    assert list(tmp_path.rglob("last_task/*"))
-    trainable.stop()
-    assert not list(tmp_path.rglob("last_task"))

@@ -1,4 +1,5 @@
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -6,66 +7,76 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.trials import comparable, run, same
-from trainables import catalog, fitting
+from tests.trainables.trials import (
+    comparable,
+    moved,
+    results_of,
+    run,
+    same,
+    tiny,
+    trained,
+    weights,
+)
+from trainables import fitting
 from trainables import trainer as trainer_module
-from trainables.config import TrialConfig
+from trainables.config import catalog
 from trainables.trainer import SequentialTrainer
 
-MakeConfig = Callable[..., TrialConfig]
+RESUMED: list[tuple[str, dict[str, Any], int]] = [
+    *((method, {}, after) for method in catalog.methods() for after in (1, 3)),
+    # Before a branch that goes on through all tasks, or an average of branches, is there.
+    *((method, {}, 0) for method in ("sequential_lora", "averaged_lora", "joint")),
+    ("joint", {"method.trains": "backbone"}, 1),
+    ("inflora_ca", {"method.head_norm": True}, 2),
+    ("sd_lora", {"preset": "released"}, 2),
+    ("sd_lora", {"method.alpha_scope": "global"}, 2),
+    ("sd_lora", {"method.alpha_scope": "layer", "method.rank": 2, "method.tau": 0.99}, 2),
+    ("sd_lora", {"method.rank": 2, "method.tau": 0.99, "optim.optimizer": "sgd"}, 2),
+    ("sd_lora", {"optim.precision": "bfloat16"}, 1),
+]
 
 
-def first_to_end(trainer: SequentialTrainer) -> SequentialTrainer:
-    run(trainer)
-    return trainer
-
-
-@pytest.mark.parametrize("method", catalog.methods())
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize(("method", "changes", "after"), RESUMED)
 def test_resuming_after_any_task_equals_the_uninterrupted_run(
-    method: str, after: int, tiny: MakeConfig, tmp_path: Path
+    method: str, changes: dict[str, Any], after: int, tmp_path: Path
 ) -> None:
-    whole = run(SequentialTrainer(tiny(method)))
-    first = SequentialTrainer(tiny(method))
-    for _ in range(after):
-        first.train_task()
+    whole = results_of(method, changes)
+    first = trained(method, changes, after)
     first.save(tmp_path)
-    resumed = SequentialTrainer(tiny(method))
+    resumed = SequentialTrainer(tiny(method, changes))
     resumed.restore(tmp_path)
     assert resumed.tasks_seen == after
-    for one, other in zip(whole[after:], run(resumed), strict=True):
-        assert comparable(one) == comparable(other)
-        assert one.accuracy_row == other.accuracy_row
-    assert same(first_to_end(first)._state(), resumed._state())
+    assert same(weights(first), weights(resumed))
+    for result, other in zip(whole[after:], run(resumed), strict=True):
+        assert comparable(result) == comparable(other)
+        assert result.accuracy_row == other.accuracy_row
+    run(first)
+    assert same(first._state(), resumed._state())
+    if "method.tau" in changes:
+        assert whole[-1].metrics["alpha/pairs_kept"] < 4
 
 
 @pytest.mark.parametrize("method", catalog.methods())
 @pytest.mark.parametrize("tasks", [1, 5, 12])
-def test_any_number_of_tasks_up_to_the_classes(method: str, tasks: int, tiny: MakeConfig) -> None:
-    config = tiny(method, {"data.tasks": tasks, "data.train_per_class": 4, "optim.epochs": 1})
-    assert len(run(SequentialTrainer(config))) == tasks
+def test_any_number_of_tasks_up_to_the_classes(method: str, tasks: int) -> None:
+    changes = {"data.tasks": tasks, "data.train_per_class": 4, "optim.epochs": 1}
+    assert len(results_of(method, changes)) == tasks
 
 
-def test_a_checkpoint_of_another_trial_is_refused(tiny: MakeConfig, tmp_path: Path) -> None:
-    SequentialTrainer(tiny("inflora")).save(tmp_path)
-    other = SequentialTrainer(tiny("inflora", {"method.rank": 3}))
-    with pytest.raises(ValueError, match=r"method\.rank is 10 there and 3 here"):
-        other.restore(tmp_path)
-
-
-def test_a_checkpoint_of_another_version_is_refused(
-    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_checkpoint_of_another_trial_or_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "CHECKPOINT_VERSION", 2)
-    SequentialTrainer(tiny("inflora")).save(tmp_path)
-    monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"must be of version 3, but it is of 2\."):
-        SequentialTrainer(tiny("inflora")).restore(tmp_path)
+    SequentialTrainer(tiny("sd_lora")).save(tmp_path)
+    for key, value, kept in (("method.rank", 3, 10), ("optim.precision", "bfloat16", "float32")):
+        other = SequentialTrainer(tiny("sd_lora", {key: value}))
+        with pytest.raises(ValueError, match=rf"{key} is {kept!r} there and {value!r} here"):
+            other.restore(tmp_path)
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_VERSION", 4)
+    with pytest.raises(ValueError, match=r"must be of version 4, but it is of 3\."):
+        SequentialTrainer(tiny("sd_lora")).restore(tmp_path)
 
 
-def test_scores_have_products_as_in_training(
-    tiny: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_have_products_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heads' too: with TF32 on a CUDA device, in training and in evaluation."""
     inside: list[bool] = []
     places = []
@@ -91,93 +102,50 @@ def test_scores_have_products_as_in_training(
     assert set(places) == {(True, True), (False, True)}
 
 
-def test_a_task_beyond_the_last_is_refused(tiny: MakeConfig) -> None:
-    trainer = SequentialTrainer(tiny("sequential", {"data.tasks": 1}))
-    trainer.train_task()
+def test_a_task_beyond_the_last_is_refused() -> None:
     with pytest.raises(RuntimeError, match="none left"):
-        trainer.train_task()
+        trained("sequential", {"data.tasks": 1}).train_task()
 
 
-def test_a_loss_that_explodes_is_an_error_and_not_a_result(tiny: MakeConfig) -> None:
-    trainer = SequentialTrainer(tiny("sequential", {"optim.optimizer": "sgd", "optim.lr": 1e30}))
-    with pytest.raises(FloatingPointError, match=r"optim\.lr"):
-        trainer.train_task()
-
-
-def test_checkpoints_never_hold_the_pretrained_backbone(tiny: MakeConfig, tmp_path: Path) -> None:
-    trainer = SequentialTrainer(tiny("inflora", {"method.rank": 2}))
+@pytest.mark.parametrize(
+    ("method", "pattern"),
+    [
+        ("sequential", ".*"),
+        ("sd_lora", ""),
+        ("sequential_lora", ""),
+        ("linear_heads", ""),
+        ("inflora", r".*qkv\.base\.weight"),
+    ],
+)
+def test_only_sequential_and_merged_branches_move_weights(method: str, pattern: str) -> None:
+    trainer = SequentialTrainer(tiny(method, {"data.tasks": 2}))
+    before = weights(trainer)
     trainer.train_task()
-    trainer.save(tmp_path)
-    state = torch.load(tmp_path / "trainer.pt", weights_only=True)
-    adapted: dict[str, Any] = state["model"]
-    assert set(adapted) == {"layer_00", "layer_01"}
-    assert set(adapted["layer_00"]["rows"]) == {"k", "v"}
+    assert moved(trainer, before) == {name for name in before if re.fullmatch(pattern, name)}
 
 
-def test_directions_are_saved_without_the_weight_they_stand_beside(
-    tiny: MakeConfig, tmp_path: Path
-) -> None:
-    trainer = SequentialTrainer(tiny("sd_lora", {"method.rank": 2}))
-    trainer.train_task()
-    trainer.save(tmp_path)
-    layer = torch.load(tmp_path / "trainer.pt", weights_only=True)["model"]["layer_00"]
-    assert layer["rows"] == {}
-    assert set(layer["stacks"]) == {"q", "v"}
-
-
-def test_sequential_moves_the_whole_network_and_low_rank_methods_only_branches(
-    tiny: MakeConfig,
-) -> None:
-    moved = {}
-    for method in ("sequential", "sd_lora", "inflora"):
-        trainer = SequentialTrainer(tiny(method, {"data.tasks": 2}))
-        before = {name: value.clone() for name, value in trainer._model.state_dict().items()}
-        trainer.train_task()
-        after = trainer._model.state_dict()
-        moved[method] = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved["sequential"] == set(before)
-    assert moved["sd_lora"] == set()
-    assert all(name.endswith("qkv.base.weight") for name in moved["inflora"])
-    assert len(moved["inflora"]) == 2
-
-
-def test_head_learns_at_its_own_rate(tiny: MakeConfig) -> None:
+def test_head_learns_at_its_own_rate() -> None:
     """With a vanishing rate the head stays where its seed put it."""
-    heads = {}
+    trainers = (trained("sequential", {"optim.head_lr": rate}, 1) for rate in (1e-12, 0.1))
+    slow, fast = (each._method.state_dict()["heads"]["weights"][0] for each in trainers)
+    assert float(slow.std()) == pytest.approx(0.02, rel=0.5)
+    assert float((fast - slow).abs().mean()) > 0.05
+
+
+def test_alpha_learns_at_its_own_rate() -> None:
+    """With a vanishing rate the first magnitude stays at alpha_init times the pair's norm."""
+    change = []
     for rate in (1e-12, 0.1):
-        trainer = SequentialTrainer(tiny("sequential", {"optim.head_lr": rate}))
-        trainer.train_task()
-        heads[rate] = trainer._method.state_dict()["heads"]["weights"][0]
-    assert float(heads[1e-12].std()) == pytest.approx(0.02, rel=0.5)
-    assert float((heads[0.1] - heads[1e-12]).abs().mean()) > 0.05
+        results = results_of("sd_lora", {"optim.alpha_lr": rate, "data.tasks": 2})
+        first, second = (result.metrics["alpha/task_01"] for result in results)
+        change.append(abs(second - first))
+    assert change[0] < 1e-6
+    assert change[1] > 1e-3
 
 
+@pytest.mark.slow
 def test_any_timm_vision_transformer_takes_the_images_of_the_data() -> None:
-    config = TrialConfig.from_params(
-        {
-            "method.name": "inflora",
-            "backbone.name": "vit_tiny_patch16_224",
-            "backbone.pretrained": False,
-            "data.image_size": 64,
-            "data.classes": 4,
-            "data.tasks": 2,
-            "data.train_per_class": 4,
-            "optim.epochs": 1,
-        }
-    )
-    trainer = SequentialTrainer(config)
+    network = {"backbone.name": "vit_tiny_patch16_224", "data.image_size": 32, "data.classes": 4}
+    trainer = SequentialTrainer(tiny("inflora", {**network, "data.tasks": 2, "optim.epochs": 1}))
     assert len(trainer._model.layers) == 12
     assert trainer.train_task().metrics["subspace/dim_free"] < 192
-
-
-def test_alpha_learns_at_its_own_rate(tiny: MakeConfig) -> None:
-    """With a vanishing rate the first magnitude stays at alpha_init times the pair's norm."""
-    slow = tiny("sd_lora", {"optim.alpha_lr": 1e-12, "data.tasks": 2})
-    fast = tiny("sd_lora", {"optim.alpha_lr": 0.1, "data.tasks": 2})
-    moved = {}
-    for name, config in (("slow", slow), ("fast", fast)):
-        trainer = SequentialTrainer(config)
-        first = trainer.train_task().metrics["alpha/task_01"]
-        moved[name] = abs(trainer.train_task().metrics["alpha/task_01"] - first)
-    assert moved["slow"] < 1e-6
-    assert moved["fast"] > 1e-3

@@ -1,17 +1,14 @@
 """A stock timm backbone whose linear layers or 1×1 convolutions take low-rank branches."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from trainables.backbones import selection
-from trainables.backbones.inspection import layers_of, watch_calls
-from trainables.backbones.pixels import Resize, input_layer
-from trainables.backbones.registry import create_network
-from trainables.catalog import LayerInfo
-from trainables.config import OptimConfig, TrialConfig
+from trainables.backbones.info import LayerInfo
+from trainables.backbones.inspection import watch_calls
 from trainables.low_rank.branch import LowRankLinear
 from trainables.low_rank.precision import computing
 
@@ -20,7 +17,7 @@ class AdaptedBackbone(nn.Module):
     """Maps images (n, c, h, w) in [0, 1] to features (n, width); `layers` are the adapted ones.
 
     `inputs` turns pixels into what `network` was pretrained on, or is the identity. `precision`
-    is that of `OptimConfig`; features are of the images' type with either. `calls` is how often
+    is that of `optim.precision`; features are of the images' type with either. `calls` is how often
     a forward pass calls a layer of `layers`, in all (None: not known).
     """
 
@@ -30,7 +27,7 @@ class AdaptedBackbone(nn.Module):
         layers: Mapping[str, LowRankLinear],
         width: int,
         inputs: nn.Module,
-        precision: str = OptimConfig.precision,
+        precision: str = "float32",
         calls: int | None = None,
     ) -> None:
         super().__init__()
@@ -68,39 +65,8 @@ class AdaptedBackbone(nn.Module):
 
     def _features(self, images: Tensor, precision: str) -> Tensor:
         with computing(images.device, precision):
-            features = self.network(self.inputs(images))
-        if not isinstance(features, Tensor):
-            raise TypeError(f"the backbone must return a tensor, but gave {type(features)}.")
+            features: Tensor = self.network(self.inputs(images))
         return features.to(images.dtype)
-
-
-def build_backbone(config: TrialConfig, adapt: tuple[str, ...]) -> AdaptedBackbone:
-    """Builds the network and wraps the layers that `config.backbone` selects.
-
-    A fused qkv takes branches on the slices in `adapt`, any other layer on all of its outputs.
-    The seed only matters for networks without pretrained weights.
-
-    Raises:
-        ValueError: if nothing is selected, the network does not call a selected layer, or
-            `config.backbone.checkpoint` does not hold its weights.
-    """
-    chosen = config.backbone
-    channels = config.data.channels
-    size = config.input_size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = create_network(
-            chosen.name, chosen.pretrained, chosen.checkpoint, size, channels
-        ).eval()
-    selected = selection.select(layers_of(network), chosen.layers, chosen.blocks)
-    layers = insert_branches(network, selected, adapt)
-    with watch_calls(layers) as called:
-        width = feature_width(network, selected, torch.zeros(1, channels, size, size))
-    inputs = input_layer(network, chosen.normalise, channels)
-    if size != config.data.image_size:
-        inputs = nn.Sequential(Resize(size), inputs)
-    precision = config.optim.precision
-    return AdaptedBackbone(network, layers, width, inputs, precision, len(called)).eval()
 
 
 def insert_branches(
@@ -109,14 +75,12 @@ def insert_branches(
     """Puts a `LowRankLinear` around each selected layer, in place, and returns them by name."""
     layers = {}
     for name, info in selected.items():
-        base = network.get_submodule(info.path)
-        if not isinstance(base, nn.Linear | nn.Conv2d):
-            raise TypeError(f"{info.path} must be a linear layer or convolution: {type(base)}.")
+        base = cast(nn.Linear | nn.Conv2d, network.get_submodule(info.path))
         width = base.weight.shape[0] // (3 if info.kind == "qkv" else 1)
-        rows = {one: slice(i * width, (i + 1) * width) for i, one in enumerate(selection.QKV)}
+        rows = {part: slice(i * width, (i + 1) * width) for i, part in enumerate(selection.QKV)}
         rows["all"] = slice(0, width)
         layers[name] = LowRankLinear(
-            base, {one: rows[one] for one in selection.slices_of(info, adapt)}
+            base, {part: rows[part] for part in selection.slices_of(info, adapt)}
         )
         owner, _, attribute = info.path.rpartition(".")
         setattr(network.get_submodule(owner), attribute, layers[name])
@@ -124,13 +88,14 @@ def insert_branches(
 
 
 @torch.no_grad()
-def feature_width(network: nn.Module, selected: Mapping[str, LayerInfo], images: Tensor) -> int:
-    """Width of the features of `images`, from a run that must call every selected layer.
+def dry_run(
+    network: nn.Module, selected: Mapping[str, LayerInfo], images: Tensor
+) -> tuple[int, int]:
+    """Runs `images` through; gives the width of the features and how many calls layers had.
 
-    Raises:
-        ValueError: if it does not, or features are not vectors.
+    ValueError if a selected layer is never called, or features are not vectors.
     """
-    modules = {one.path: network.get_submodule(one.path) for one in selected.values()}
+    modules = {info.path: network.get_submodule(info.path) for info in selected.values()}
     with watch_calls(modules) as called:
         features = network(images)
     selection.refuse_idle([path for path in modules if path not in called])
@@ -138,4 +103,4 @@ def feature_width(network: nn.Module, selected: Mapping[str, LayerInfo], images:
         raise ValueError(
             f"the backbone must give features (n, width), but gave {tuple(features.shape)}."
         )
-    return int(features.shape[1])
+    return int(features.shape[1]), len(called)

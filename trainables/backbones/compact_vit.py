@@ -1,7 +1,5 @@
 """A small icon transformer: timm's VisionTransformer behind a convolutional patch embedding."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 
@@ -9,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainables import timm_compat  # noqa: F401  # isort: skip  (must come before timm)
+from trainables.backbones import timm_compat  # noqa: F401  # isort: skip  (must come before timm)
 from timm.models.vision_transformer import VisionTransformer
 
 WEIGHTS_FILE = Path(__file__).with_name("compact_vit.safetensors")
@@ -43,8 +41,6 @@ def create_compact_vit(pretrained: bool = True) -> nn.Module:
     model.to(memory_format=torch.channels_last)
     model.register_forward_pre_hook(_choose_attention)
     if pretrained:
-        if not WEIGHTS_FILE.is_file():
-            raise ValueError(f"the weights file must exist, but got {WEIGHTS_FILE=!s}.")
         state = {name: value.float() for name, value in load_file(WEIGHTS_FILE).items()}
         # The counters of batch norm are integers; they are not stored and mean nothing here.
         initial = model.state_dict()

@@ -2,41 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from torch import Tensor, nn
 
-OUTER = MappingProxyType(
-    {
-        "_conv_stem": "conv_stem",
-        "_bn0": "bn1",
-        "_conv_head": "conv_head",
-        "_bn1": "bn2",
-        "_fc": "classifier",
-    }
-)
-GATE = MappingProxyType({"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"})
+OUTER = {
+    "_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
+    "_fc": "classifier",
+}  # fmt: skip
+GATE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 # timm counts the convolutions of a block from 1, whether or not it begins with an expansion.
-EXPANDING = MappingProxyType(
-    {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn2",
-        "_project_conv": "conv_pwl",
-        "_bn2": "bn3",
-        **GATE,
-    }
-)
-PLAIN = MappingProxyType(
-    {
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn1",
-        "_project_conv": "conv_pw",
-        "_bn2": "bn2",
-        **GATE,
-    }
-)
+EXPANDING = {
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+    "_project_conv": "conv_pwl", "_bn2": "bn3", **GATE,
+}  # fmt: skip
+PLAIN = {
+    "_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2", **GATE,
+}  # fmt: skip
 
 
 def timm_names(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

@@ -44,10 +44,8 @@ def input_layer(network: nn.Module, mode: str, channels: int) -> nn.Module:
     """The identity ("none") or a `Normalise` with the network's own statistics ("pretrained").
 
     Where images have another number of channels than the pretraining, as grey ones, each takes
-    the mean over the pretraining's channels.
-
-    Raises:
-        ValueError: if the network says nothing of its pretraining.
+    the mean over the pretraining's channels. ValueError if the network says nothing of its
+    pretraining.
     """
     if mode == "none":
         return nn.Identity()

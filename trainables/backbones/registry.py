@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 from torch import nn
 
-from trainables import timm_compat  # noqa: F401  (must precede timm)
+from trainables.backbones import timm_compat  # noqa: F401  (must precede timm)
 from trainables.backbones.compact_vit import create_compact_vit
-from trainables.backbones.timm_networks import create_timm_network
+from trainables.backbones.timm_lookup import create_timm_network
 from trainables.backbones.weights import load_checkpoint
 
 from timm.models.convnext import ConvNeXt  # isort: skip
@@ -17,49 +17,25 @@ from timm.models.swin_transformer import SwinTransformer  # isort: skip
 from timm.models.vision_transformer import VisionTransformer  # isort: skip
 
 
-def _test_vit() -> nn.Module:
-    network: nn.Module = VisionTransformer(
-        img_size=8, patch_size=4, in_chans=1, num_classes=0, embed_dim=16, depth=2, num_heads=2
-    )
-    return network
-
-
-def _test_swin() -> nn.Module:
-    network: nn.Module = SwinTransformer(
-        img_size=8,
-        patch_size=2,
-        in_chans=1,
-        num_classes=0,
-        embed_dim=16,
-        depths=(1, 2),
-        num_heads=(2, 2),
-        window_size=2,
-    )
-    return network
-
-
-def _test_convnext() -> nn.Module:
-    network: nn.Module = ConvNeXt(
-        in_chans=1,
-        num_classes=0,
-        depths=(1, 1, 1, 1),
-        dims=(16, 16, 32, 32),
-        patch_size=1,
-        # As pretrained networks have it after training; 1e-6 would mute every branch.
-        ls_init_value=1.0,
-    )
-    return network
-
-
 # The small networks of each kind are for tests: they have random weights only.
-EMBEDDED: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {
-        "compact_vit": partial(create_compact_vit, pretrained=False),
-        "test_vit": _test_vit,
-        "test_swin": _test_swin,
-        "test_convnext": _test_convnext,
-    }
-)
+# fmt: off
+EMBEDDED: Mapping[str, Callable[[], nn.Module]] = MappingProxyType({
+    "compact_vit": partial(create_compact_vit, pretrained=False),
+    "test_vit": partial(
+        VisionTransformer, img_size=8, patch_size=4, in_chans=1, num_classes=0, embed_dim=16,
+        depth=2, num_heads=2,
+    ),
+    "test_swin": partial(
+        SwinTransformer, img_size=8, patch_size=2, in_chans=1, num_classes=0, embed_dim=16,
+        depths=(1, 2), num_heads=(2, 2), window_size=2,
+    ),
+    # ls_init_value as pretrained networks have it after training; 1e-6 would mute every branch.
+    "test_convnext": partial(
+        ConvNeXt, patch_size=1, in_chans=1, num_classes=0, depths=(1, 1, 1, 1),
+        dims=(16, 16, 32, 32), ls_init_value=1.0,
+    ),
+})
+# fmt: on
 
 
 def create_network(
@@ -68,12 +44,10 @@ def create_network(
     """Creates a network without a classifier, from images (n, c, h, w) to features (n, width).
 
     Pretrained weights come from the file `checkpoint` or, without one, from timm, which fits
-    them to `image_size` (pixels) and `channels`: it resamples the position embedding and sums or
-    repeats the colour channels of the first layer.
-
-    Raises:
-        RuntimeError: if pretrained weights are neither on disk nor reachable.
-        ValueError: if the file does not hold the weights of this network.
+    them to `image_size` (pixels) and `channels`: it resamples the position embedding and sums
+    or repeats the colour channels of the first layer. RuntimeError if pretrained weights are
+    neither on disk nor reachable. ValueError if the file does not hold the weights of this
+    network.
     """
     embedded = EMBEDDED.get(name)
     if pretrained and checkpoint is not None:

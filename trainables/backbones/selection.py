@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NoReturn
 
-from trainables.catalog import LayerInfo
+from trainables.backbones.info import LayerInfo
 
 QKV = ("q", "k", "v")
 MLP_PATTERN = "*.mlp.fc*"  # gated MLPs have fc1_g and fc1_x
@@ -21,34 +21,28 @@ def select(
 
     `patterns` are globs over paths; None means the fused qkv of all attention, in a network
     without the layers of its MLPs, in one without those its 1×1 convolutions but for the gates
-    of squeeze-and-excite. `blocks` is "all", "first:N" or a list of block numbers from 0. Layers
-    are numbered before `blocks` picks among them, so that a layer has the same name in every
-    study of one pattern.
-
-    Raises:
-        ValueError: if nothing matches, there is no such block, or a layer is never called.
+    of squeeze-and-excite. `blocks` is "all", "first:N" or a list of block numbers from 0.
+    Layers are numbered before `blocks` picks among them, so that a layer has the same name in
+    every study of one pattern. ValueError if nothing matches, there is no such block, or a
+    layer is never called.
     """
-    known = [one.path for one in layers]
+    known = [layer.path for layer in layers]
     for pattern in patterns or ():
         if not any(fnmatchcase(path, pattern) for path in known):
             _refuse(repr(pattern), known)
-    matching = [one for one in layers if _matches(one, patterns, layers)]
+    matching = [layer for layer in layers if _matches(layer, patterns, layers)]
     if not matching:
         _refuse("the default choice", known)
-    order = list(dict.fromkeys(block_of(one.path) for one in matching))
+    order = list(dict.fromkeys(block_of(layer.path) for layer in matching))
     kept = {order[number] for number in block_numbers(blocks, len(order))}
-    named = {f"layer_{index:02d}": one for index, one in enumerate(matching)}
-    chosen = {name: one for name, one in named.items() if block_of(one.path) in kept}
-    refuse_idle([one.path for one in chosen.values() if not one.called])
+    named = {f"layer_{index:02d}": layer for index, layer in enumerate(matching)}
+    chosen = {name: layer for name, layer in named.items() if block_of(layer.path) in kept}
+    refuse_idle([layer.path for layer in chosen.values() if not layer.called])
     return chosen
 
 
 def refuse_idle(paths: Sequence[str]) -> None:
-    """Refuses layers that the network does not call.
-
-    Raises:
-        ValueError: if there are any; the first three are named.
-    """
+    """ValueError if there are `paths`, layers that the network never calls; it names three."""
     if paths:
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         raise ValueError(
@@ -68,35 +62,33 @@ def block_of(path: str) -> str:
 def block_numbers(blocks: str | Sequence[int], count: int) -> list[int]:
     """The numbers of the blocks named by `blocks` among `count`, sorted.
 
-    "first:N" is all blocks where there are no more than N.
-
-    Raises:
-        ValueError: if it is not "all", "first:N" or a list of different numbers below `count`.
+    "first:N" is all blocks where there are no more than N. ValueError if it is not "all",
+    "first:N" or a list of different numbers below `count`.
     """
     if blocks == "all":
         return list(range(count))
     first = re.fullmatch(r"first:(\d+)", blocks) if isinstance(blocks, str) else None
     numbers = list(range(min(int(first[1]), count))) if first else blocks
     fine = not isinstance(numbers, str) and numbers and len(set(numbers)) == len(numbers)
-    if not fine or not all(0 <= int(one) < count for one in numbers):
+    if not fine or not all(0 <= int(number) < count for number in numbers):
         raise ValueError(
             f"backbone.blocks must be 'all', 'first:N' with N of at least 1 or a list of "
             f"different numbers in [0, {count - 1}], but got {blocks!r}."
         )
-    return sorted(int(one) for one in numbers)
+    return sorted(int(number) for number in numbers)
 
 
 def slices_of(layer: LayerInfo, adapt: Sequence[str]) -> tuple[str, ...]:
     """The output slices of a layer that take branches: some of q, k, v; "all" of any other."""
-    return tuple(one for one in QKV if one in adapt) if layer.kind == "qkv" else ("all",)
+    return tuple(part for part in QKV if part in adapt) if layer.kind == "qkv" else ("all",)
 
 
 def _matches(layer: LayerInfo, patterns: Sequence[str] | None, layers: Sequence[LayerInfo]) -> bool:
     if patterns is not None:
         return any(fnmatchcase(layer.path, pattern) for pattern in patterns)
-    if any(one.kind == "qkv" for one in layers):
+    if any(other.kind == "qkv" for other in layers):
         return layer.kind == "qkv"
-    if any(fnmatchcase(one.path, MLP_PATTERN) for one in layers):
+    if any(fnmatchcase(other.path, MLP_PATTERN) for other in layers):
         return fnmatchcase(layer.path, MLP_PATTERN)
     return layer.kind == "conv" and not set(layer.path.split(".")) & set(GATE_NAMES)
 

@@ -1,16 +1,17 @@
-"""What timm says of a backbone by name: slow to import, so only asked for names not embedded."""
+"""timm networks by name: built, or described without weights; slow to import."""
 
 import difflib
+import inspect
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables import timm_compat  # noqa: F401  (must precede timm)
+from trainables.backbones import timm_compat  # noqa: F401  (must precede timm)
+from trainables.backbones.info import BackboneInfo, LayerInfo
 from trainables.backbones.inspection import layers_of, watch_calls
-from trainables.backbones.timm_networks import create_timm_network
-from trainables.catalog import BackboneInfo, LayerInfo
 
 import timm  # isort: skip
 
@@ -18,13 +19,38 @@ import timm  # isort: skip
 MISFIT = (AssertionError, ArithmeticError, RuntimeError, ValueError)
 
 
+def create_timm_network(
+    name: str,
+    image_size: int,
+    channels: int,
+    pretrained: bool,
+    classes: int = 0,
+    overlay: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Creates a timm model for images (n, channels, image_size, image_size).
+
+    `classes` is the width of its classifier, without one (0) it gives features; `overlay`
+    replaces entries of its pretrained configuration (timm's `pretrained_cfg_overlay`).
+    """
+    # timm resamples position embeddings and windows, but only where it is told the size.
+    sized = {"img_size": image_size} if _takes_image_size(name) else {}
+    network: nn.Module = timm.create_model(
+        name,
+        pretrained=pretrained,
+        pretrained_cfg_overlay=None if overlay is None else dict(overlay),
+        num_classes=classes,
+        in_chans=channels,
+        **sized,
+    )
+    return network
+
+
 @cache
 def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: int) -> BackboneInfo:
     """Looks an image model up in timm and runs it on the meta device, without weights.
 
-    Raises:
-        ValueError: if timm has no such model (close names are listed), it does not take images
-            of `channels` × `image_size` × `image_size` pixels, or its features aren't vectors.
+    ValueError if timm has no such model (close names are listed), it does not take images of
+    `channels` × `image_size` × `image_size` pixels, or its features aren't vectors.
     """
     known = _pretrained_cfg(name, embedded)
     try:
@@ -51,6 +77,14 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
     )
 
 
+@cache
+def _takes_image_size(name: str) -> bool:
+    """Whether the class of a model has `img_size` in its signature; convolutions do not."""
+    with torch.device("meta"):
+        prototype = timm.create_model(name, pretrained=False, num_classes=0)
+    return "img_size" in inspect.signature(type(prototype)).parameters
+
+
 def _pretrained_cfg(name: str, embedded: tuple[str, ...]) -> Any:
     """What timm records of the model's weights, None where it has none."""
     if not timm.is_model(name):
@@ -72,12 +106,13 @@ def _pretrained_cfg(name: str, embedded: tuple[str, ...]) -> Any:
 
 def _run(network: nn.Module, images: Tensor) -> tuple[tuple[LayerInfo, ...], Any]:
     """The layers, each with whether the network calls it, and the features of `images`."""
-    found = {one.path: one for one in layers_of(network)}
-    modules = {path: network.get_submodule(path) for path in found}
+    known = {info.path: info for info in layers_of(network)}
+    modules = {path: network.get_submodule(path) for path in known}
     with torch.no_grad(), watch_calls(modules) as called:
         features = network(images)
     layers = tuple(
-        LayerInfo(path, one.kind, one.inputs, called=path in called) for path, one in found.items()
+        LayerInfo(path, info.kind, info.inputs, called=path in called)
+        for path, info in known.items()
     )
     return layers, features
 

@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables import timm_compat  # noqa: F401  (must precede timm)
+from trainables.backbones import timm_compat  # noqa: F401  (must precede timm)
 from trainables.backbones.efficientnet_names import timm_names
-from trainables.backbones.timm_networks import create_timm_network
+from trainables.backbones.timm_lookup import create_timm_network
 
 import timm  # isort: skip
 
@@ -26,12 +26,9 @@ def load_checkpoint(
 
     A file with the network's own names and shapes is loaded as it is. Any other goes through
     what timm does with pretrained weights, if `by_timm`: names of the original releases are
-    translated, position embeddings and windows are resampled to `image_size`, the first layer is
-    fitted to `channels`, a classifier is dropped.
-
-    Raises:
-        ValueError: if the file cannot be read, or weights are missing, left over or of another
-            shape.
+    translated, position embeddings and windows are resampled to `image_size`, the first layer
+    is fitted to `channels`, a classifier is dropped. ValueError if the file cannot be read, or
+    weights are missing, left over or of another shape.
     """
     weights = read_weights(path)
     try:
@@ -48,11 +45,7 @@ def load_checkpoint(
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file or one of torch (no code in it is run).
-
-    Raises:
-        ValueError: if it is neither, or holds anything but tensors.
-    """
+    """Tensors by name from a safetensors file or one of torch (no code is run); else ValueError."""
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -102,7 +95,7 @@ def _classifier_keys(name: str) -> list[str]:
     known = timm.get_pretrained_cfg(name)
     layers = known.classifier if known is not None and known.classifier else ()
     layers = (layers,) if isinstance(layers, str) else layers
-    return [f"{one}.weight" for layer in layers for one in (layer, layer.partition(".")[0])]
+    return [f"{path}.weight" for layer in layers for path in (layer, layer.partition(".")[0])]
 
 
 def _same_shapes(weights: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
@@ -114,5 +107,5 @@ def _same_shapes(weights: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
 def _summary(error: Exception) -> str:
     """The lines of a message of torch, without its heading, each cut to the first few names."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    told = lines[1:4] or lines or [type(error).__name__]
-    return " ".join(line if len(line) <= SHOWN else f"{line[:SHOWN]} …" for line in told)
+    shown = lines[1:4] or lines or [type(error).__name__]
+    return " ".join(line if len(line) <= SHOWN else f"{line[:SHOWN]} …" for line in shown)

@@ -1,1 +1,1 @@
-"""Data sets, task streams and batched augmentation."""
+"""How a trial sees a data set: its stream of tasks, and batches on the training device."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.config_groups import DataConfig
+from trainables.config import DataConfig
 from trainables.data.images import StoredImages, resized, sent
 from trainables.data.stream import ImageSet
 

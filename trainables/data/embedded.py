@@ -3,22 +3,17 @@
 An icon is "class/family" (one family draws a concept once), a drawn image "class/train_0".
 """
 
-from trainables import catalog
-from trainables.config_groups import DataConfig
-from trainables.data.icons import ICON_SIZES, IconSet, load_icons, unseen_family_split
-from trainables.data.index import SPLITS, Entry, Split
-from trainables.data.manifest import Manifest
+from trainables.config import DataConfig, catalog
+from trainables.data_sets.icons.icon_set import ICON_SIZES, IconSet, load_icons, unseen_family_split
+from trainables.data_sets.index import SPLITS, Entry, Split
+from trainables.data_sets.manifest import Manifest
 
 UNSEEN_FAMILY, UNSEEN_FAMILY_SHARE = "unseen_family", 0.3
 GAUSSIAN_IMAGES: dict[Split, int] = {"train": 20, "test": 10}  # of each class
 
 
 def embedded_manifest(config: DataConfig) -> Manifest:
-    """The manifest of a data set without files, whatever the size of its images.
-
-    Raises:
-        ValueError: if the data set is one of files.
-    """
+    """The manifest of a data set without files, at any image size; ValueError for others."""
     if config.name == "icons":
         return icons_manifest(load_icons(min(ICON_SIZES)), config.split)
     if config.name == "gaussian":

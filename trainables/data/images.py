@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.data.decoding import Pixels, fit
+from trainables.data.cache.decoding import Pixels, fit
 
 Result = TypeVar("Result")
 
@@ -91,8 +91,8 @@ class StoredImages:
         if self._pool is None:
             return [function(item) for item in items]
         parts = [items[start :: self._threads] for start in range(self._threads)]
-        found = list(self._pool.map(lambda part: [function(item) for item in part], parts))
-        return [found[at % self._threads][at // self._threads] for at in range(len(items))]
+        results = list(self._pool.map(lambda part: [function(item) for item in part], parts))
+        return [results[at % self._threads][at // self._threads] for at in range(len(items))]
 
     def _view(self, row: int) -> Tensor:
         side = self.stored.side

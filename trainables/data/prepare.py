@@ -3,25 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables import catalog
-from trainables.config_groups import DataConfig, validation_images
+from trainables.config import DataConfig, catalog, validation_images
 from trainables.data.embedded import embedded_manifest
-from trainables.data.file_sets import MissingFilesError, index_of
-from trainables.data.index import ImageIndex, rows_of
-from trainables.data.manifest import Manifest
-
-__all__ = [
-    "Manifest",
-    "MissingFilesError",
-    "Prepared",
-    "cache_folder",
-    "checked_index",
-    "has_files",
-    "manifest_of",
-    "prepare",
-    "remove_unused_caches",
-    "split_of",
-]
+from trainables.data_sets.file_sets import MissingFilesError as MissingFilesError
+from trainables.data_sets.file_sets import altered, read_index
+from trainables.data_sets.index import ImageIndex, rows_of
+from trainables.data_sets.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -48,26 +35,25 @@ def has_files(config: DataConfig) -> bool:
     return known is None or known.files is not None
 
 
+def index_of(config: DataConfig) -> ImageIndex:
+    """The images of a data set of files as `config` says; ValueError where one is wrong."""
+    index = read_index(config.name, config.root, config.split, config.manifest)
+    return altered(index, config.grey, config.invert)
+
+
 def checked_index(config: DataConfig) -> ImageIndex:
     """The index of a file-based data set whose every class can be trained, tuned and tested on.
 
-    Raises:
-        ValueError: if files are missing or wrong, or a class has too few training images for
-            the validation share.
+    ValueError if files are missing or wrong, or a class has too few training images for the
+    validation share.
     """
     index = index_of(config)
     counts = index.counts("train")
     if config.train_per_class is not None:
         counts = counts.clip(max=config.train_per_class)
     label = int(counts.argmin())
-    fewest = int(counts[label])
-    held_out = validation_images(fewest, config.validation_share)
-    if fewest - held_out < 1:
-        raise ValueError(
-            f"data.validation_share {config.validation_share} leaves no training image: class "
-            f"{index.class_names[label]!r} of {config.name} has {fewest}, and {held_out} would "
-            f"be held out."
-        )
+    whose = f"class {index.class_names[label]!r} of {config.name}"
+    validation_images(int(counts[label]), config.validation_share, whose)
     return index
 
 
@@ -77,11 +63,7 @@ def manifest_of(index: ImageIndex) -> Manifest:
 
 
 def split_of(config: DataConfig) -> Manifest:
-    """The manifest that pins the split of a data set, for all its classes and images.
-
-    Raises:
-        ValueError: as `checked_index`.
-    """
+    """The manifest of all classes and images of a data set; ValueError as `checked_index`."""
     if has_files(config):
         return manifest_of(checked_index(config))
     return embedded_manifest(config)
@@ -91,15 +73,12 @@ def prepare(config: DataConfig) -> Prepared:
     """Checks a data set and writes its manifest; files are decoded below the cache's folder.
 
     A cache that is there already is read back, as are the files; it is built again where it is
-    damaged or a file has another content.
-
-    Raises:
-        ValueError: if files are missing or wrong.
-        OSError: if nothing can be written.
+    damaged or a file has another content. ValueError if files are missing or wrong. OSError if
+    nothing can be written.
     """
     # Only here: it brings the image library, and a study is checked without one.
-    from trainables.data.cache import cache_root, prepare_cache
-    from trainables.data.decoding import stored_side
+    from trainables.data.cache.cache import cache_root, prepare_cache
+    from trainables.data.cache.decoding import stored_side
 
     index = checked_index(config) if has_files(config) else None
     manifest = embedded_manifest(config) if index is None else manifest_of(index)
@@ -121,7 +100,7 @@ def prepare(config: DataConfig) -> Prepared:
 def cache_folder() -> Path:
     """Where this machine keeps decoded images."""
     # Only here, as above.
-    from trainables.data.cache import cache_root
+    from trainables.data.cache.cache import cache_root
 
     return cache_root()
 
@@ -129,7 +108,7 @@ def cache_folder() -> Path:
 def remove_unused_caches() -> list[str]:
     """Removes the caches on this machine that no process opened for 30 days; a line on each."""
     # Only here, as above.
-    from trainables.data.cache import cache_root
-    from trainables.data.cache_folders import remove_unused
+    from trainables.data.cache.cache import cache_root
+    from trainables.data.cache.folders import remove_unused
 
     return remove_unused(cache_root())

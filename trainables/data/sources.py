@@ -8,16 +8,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables import catalog
-from trainables.config_groups import DataConfig
-from trainables.data.cache import PackedImages, cached_images
-from trainables.data.decoding import DecodedImages, stored_side
+from trainables.config import DataConfig, catalog
+from trainables.data.cache.cache import PackedImages, cached_images
+from trainables.data.cache.decoding import DecodedImages, stored_side
 from trainables.data.embedded import gaussian_manifest, icons_manifest
-from trainables.data.file_sets import index_of
-from trainables.data.icons import load_icons
-from trainables.data.index import labels_of, rows_of
-from trainables.data.manifest import Manifest
-from trainables.data.prepare import manifest_of
+from trainables.data.prepare import index_of, manifest_of
+from trainables.data_sets.icons.icon_set import load_icons
+from trainables.data_sets.index import labels_of, rows_of
+from trainables.data_sets.manifest import Manifest
 
 Stored: TypeAlias = NDArray[np.uint8] | PackedImages | DecodedImages
 
@@ -39,10 +37,9 @@ class LabelledArrays:
 def load_arrays(config: DataConfig) -> LabelledArrays:
     """Loads the data set named by `config`; that of files is decoded here where it is not yet.
 
-    Raises:
-        ValueError: if files are missing or corrupt, or their classes are not as many as when
-            the config was checked, or their split is not the one that `config` states.
-        OSError: if there is no room for the decoded images.
+    ValueError if files are missing or corrupt, or their classes are not as many as when the
+    config was checked, or their split is not the one that `config` states. OSError if there is
+    no room for the decoded images.
     """
     if config.name in SOURCES:
         drawn, manifest = SOURCES[config.name](config)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.config_groups import DataConfig, validation_images
+from trainables.config import DataConfig, validation_images
 from trainables.data.images import ImageSource, image_source
 from trainables.data.sources import LabelledArrays, load_arrays
 
@@ -83,10 +83,8 @@ def class_incremental(
     """Cuts a data set into tasks of `config.task_sizes` classes.
 
     `seed` shuffles the class order. Validation images are cut per class from the training
-    images, at least one of each. Labels and batches are on `device` (None: the CPU).
-
-    Raises:
-        ValueError: if a class has no test image, or too few training images to cut from.
+    images, at least one of each. Labels and batches are on `device` (None: the CPU). ValueError
+    if a class has no test image, or too few training images to cut from.
     """
     device = torch.device("cpu") if device is None else device
     arrays = load_arrays(config)
@@ -128,8 +126,8 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
     """The sets of one stream one after the other."""
     return ImageSet(
         sets[0].source,
-        torch.cat([one.rows for one in sets]),
-        torch.cat([one.labels for one in sets]),
+        torch.cat([images.rows for images in sets]),
+        torch.cat([images.labels for images in sets]),
     )
 
 
@@ -137,7 +135,7 @@ def _cut(
     arrays: LabelledArrays, label: int, config: DataConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of training and held-out images of a class, in an order that no trial's seed moves."""
-    name = arrays.class_names[label]
+    whose = f"class {arrays.class_names[label]!r} of {config.name}"
     rng = np.random.default_rng((SUBSET_SEED, label))
     train = rng.permutation(_of_class(arrays, arrays.train_rows, label))
     train = train[: config.train_per_class]
@@ -145,22 +143,17 @@ def _cut(
         test = rng.permutation(_of_class(arrays, arrays.test_rows, label))
         if not len(test) or not len(train):
             raise ValueError(
-                f"every class needs a training and a test image, but class {name!r} of "
-                f"{config.name} has {len(train)} and {len(test)}."
+                f"every class needs a training and a test image, but {whose} has {len(train)} "
+                f"and {len(test)}."
             )
         return train, test[: config.test_per_class]
-    count = validation_images(len(train), config.validation_share)
-    if len(train) - count < 1:
-        raise ValueError(
-            f"data.validation_share {config.validation_share} leaves no training image: class "
-            f"{name!r} of {config.name} has {len(train)}, and {count} would be held out."
-        )
+    count = validation_images(len(train), config.validation_share, whose)
     return train[count:], train[:count]
 
 
 def _of_class(arrays: LabelledArrays, rows: NDArray[np.int64], label: int) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = rows[arrays.labels[rows] == label]
-    return found
+    own: NDArray[np.int64] = rows[arrays.labels[rows] == label]
+    return own
 
 
 def _image_set(source: ImageSource, parts: list[tuple[NDArray[np.int64], int]]) -> ImageSet:

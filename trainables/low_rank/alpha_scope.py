@@ -59,10 +59,10 @@ class AlphaScope:
         """
         pairs = self.pairs
         if tau is not None and self.stacks:
-            found, residual = fit(self.stacks, pairs)
+            coefficients, residual = fit(self.stacks, pairs)
             if residual < tau:
                 alpha = self.stacks[0].alpha
-                self._tie((alpha + pairs[0].magnitude * found).to(alpha))
+                self._tie((alpha + pairs[0].magnitude * coefficients).to(alpha))
                 for layer, name in self._places:
                     layer.drop(name)
                 return
@@ -86,4 +86,4 @@ def alpha_scopes(layers: Mapping[str, LowRankLinear], scope: str) -> list[AlphaS
     if scope == "layer":
         return [AlphaScope(places) for places in by_layer]
     places = [place for group in by_layer for place in group]
-    return [AlphaScope(places)] if scope == "global" else [AlphaScope([one]) for one in places]
+    return [AlphaScope(places)] if scope == "global" else [AlphaScope([place]) for place in places]

@@ -1,7 +1,7 @@
 """Low-rank branches beside a frozen linear layer, merged or composed so that steps stay cheap."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,11 @@ from torch.nn import functional
 from trainables.low_rank.composed import Pair, compose, composed_linear
 from trainables.low_rank.directions import DirectionStack
 
-NO_PADDING = ((0, 0), "valid", "same")  # what leaves the input of a 1×1 convolution as it is
+
+def is_pointwise(convolution: nn.Conv2d) -> bool:
+    """Whether a convolution is 1×1, of one group and without padding: linear over channels."""
+    unpadded = convolution.padding in ((0, 0), "valid", "same")
+    return unpadded and convolution.kernel_size == (1, 1) and convolution.groups == 1
 
 
 class LowRankBranch(nn.Module):
@@ -44,18 +48,11 @@ class LowRankLinear(nn.Module):
 
     def __init__(self, base: nn.Linear | nn.Conv2d, slices: Mapping[str, slice]) -> None:
         super().__init__()
-        if isinstance(base, nn.Conv2d) and (
-            base.kernel_size != (1, 1) or base.groups != 1 or base.padding not in NO_PADDING
-        ):
+        if isinstance(base, nn.Conv2d) and not is_pointwise(base):
             raise ValueError(
                 f"a convolution must be 1×1, of one group and without padding, but got kernel "
                 f"{base.kernel_size}, {base.groups} groups and padding {base.padding}."
             )
-        for name, rows in slices.items():
-            if not 0 <= rows.start < rows.stop <= base.weight.shape[0]:
-                raise ValueError(
-                    f"slice {name!r} must lie in [0, {base.weight.shape[0]}], but got {rows}."
-                )
         self.base = base
         self.slices = dict(slices)
         self.branches = nn.ModuleDict()
@@ -78,18 +75,13 @@ class LowRankLinear(nn.Module):
         return self._positions(x).flatten(0, -2)
 
     def add_branch(self, rank: int) -> dict[str, LowRankBranch]:
-        """Opens a branch of `rank` on every slice and returns them by slice.
-
-        Raises:
-            ValueError: if a branch is open already or the rank does not fit.
-        """
+        """Opens a branch on every slice, by name; ValueError if one is open or `rank` too large."""
         if len(self.branches):
             raise ValueError("a branch is open already: merge or stack it first.")
         opened = {}
         for name, rows in self.slices.items():
             branch = LowRankBranch(self.in_features, rows.stop - rows.start, rank)
-            opened[name] = branch.to(self.base.weight)
-            self.branches[name] = opened[name]
+            self.branches[name] = opened[name] = branch.to(self.base.weight)
         return opened
 
     @torch.no_grad()
@@ -119,17 +111,11 @@ class LowRankLinear(nn.Module):
 
     def branch_of(self, name: str) -> LowRankBranch:
         """The open branch of a slice."""
-        branch = self.branches[name]
-        if not isinstance(branch, LowRankBranch):
-            raise TypeError(f"branch {name!r} must be a LowRankBranch, but it is {type(branch)}.")
-        return branch
+        return cast(LowRankBranch, self.branches[name])
 
     def stack_of(self, name: str) -> DirectionStack:
         """The finished directions of a slice."""
-        stack = self.stacks[name]
-        if not isinstance(stack, DirectionStack):
-            raise TypeError(f"stack {name!r} must be a DirectionStack, but it is {type(stack)}.")
-        return stack
+        return cast(DirectionStack, self.stacks[name])
 
     def delta(self) -> Tensor:
         """What open branches and stacked directions add to the weight, (out, in)."""
@@ -216,8 +202,8 @@ class LowRankLinear(nn.Module):
         if self._kept is not None:
             then, kind, weight = self._kept
             same = len(then) == len(now) and all(
-                one is other and count == version
-                for (one, count), (other, version) in zip(then, now, strict=True)
+                before is other and count == version
+                for (before, count), (other, version) in zip(then, now, strict=True)
             )
             if same and kind == dtype:
                 return weight
@@ -226,10 +212,10 @@ class LowRankLinear(nn.Module):
         return weight
 
     def _open_branches(self) -> dict[str, LowRankBranch]:
-        return {n: b for n, b in self.branches.items() if isinstance(b, LowRankBranch)}
+        return {name: self.branch_of(name) for name in self.branches}
 
     def _all_stacks(self) -> dict[str, DirectionStack]:
-        return {n: s for n, s in self.stacks.items() if isinstance(s, DirectionStack)}
+        return {name: self.stack_of(name) for name in self.stacks}
 
     def _assemble(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Puts per-slice deltas at their rows of a (out, in) matrix of zeros."""

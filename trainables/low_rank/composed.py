@@ -46,7 +46,7 @@ def composed_linear(
     are few, thin products of the tokens with the factors. `x` is taken in its own precision, and
     the weight is composed in that of the factors.
     """
-    factors = [one for pair in pairs for one in (pair.up, pair.scale, pair.down)]
+    factors = [factor for pair in pairs for factor in (pair.up, pair.scale, pair.down)]
     # Products have the precision of x, whatever autocast would make of them.
     with torch.autocast(x.device.type, enabled=False):
         out: Tensor = Composed.apply(
@@ -70,24 +70,24 @@ class Composed(torch.autograd.Function):
         """Outputs (n, out)."""
         pairs = _paired(rows, factors)
         whole = compose(weight, pairs).to(x.dtype)
-        wanted = [
-            _Wanted(*ctx.needs_input_grad[at : at + FACTORS])
+        needs = [
+            _Needs(*ctx.needs_input_grad[at : at + FACTORS])
             for at in range(FIXED, FIXED + FACTORS * len(pairs), FACTORS)
         ]
         thin = [
-            _thin_is_cheaper(x.shape[0], [(p, w) for p, w in zip(pairs, wanted, strict=True)
+            _thin_is_cheaper(x.shape[0], [(p, n) for p, n in zip(pairs, needs, strict=True)
                                           if p.rows == pair.rows])
             for pair in pairs
         ]  # fmt: skip
         # Where `down` is fixed and thin, its few outputs stand in for x, the larger of the two.
         whole_x = ctx.needs_input_grad[1] or any(
-            one.down or (one.any and not few) for one, few in zip(wanted, thin, strict=True)
+            need.down or (need.any and not few) for need, few in zip(needs, thin, strict=True)
         )
         inner = [
-            None if whole_x or not one.inner else functional.linear(x, pair.down.to(x.dtype))
-            for pair, one in zip(pairs, wanted, strict=True)
+            None if whole_x or not need.inner else functional.linear(x, pair.down.to(x.dtype))
+            for pair, need in zip(pairs, needs, strict=True)
         ]
-        ctx.rows, ctx.wanted, ctx.thin = rows, wanted, thin
+        ctx.rows, ctx.needs, ctx.thin = rows, needs, thin
         ctx.save_for_backward(x if whole_x else None, whole, *factors, *inner)
         return functional.linear(x, whole, None if bias is None else bias.to(x.dtype))
 
@@ -101,26 +101,26 @@ class Composed(torch.autograd.Function):
         by_weight = grad.T @ x if ctx.needs_input_grad[1] else None
         by_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         by_rows: dict[tuple[int, int], Tensor] = {}
-        found: list[Tensor | None] = []
-        for pair, wanted, thin, narrow in zip(
-            _paired(ctx.rows, factors), ctx.wanted, ctx.thin, inner, strict=True
+        by_factors: list[Tensor | None] = []
+        for pair, need, thin, narrow in zip(
+            _paired(ctx.rows, factors), ctx.needs, ctx.thin, inner, strict=True
         ):
-            if not wanted.any:
-                found += [None] * FACTORS
+            if not need.any:
+                by_factors += [None] * FACTORS
                 continue
             mine = grad[:, pair.rows]
             if thin:
-                found += _from_tokens(x, mine, pair, wanted, narrow)
+                by_factors += _from_tokens(x, mine, pair, need, narrow)
                 continue
             key = (pair.rows.start, pair.rows.stop)
             if key not in by_rows:
                 by_rows[key] = (mine.T @ x).to(pair.up.dtype)
-            found += _from_rows(by_rows[key], pair, wanted)
-        return by_x, by_weight, by_bias, None, *found
+            by_factors += _from_rows(by_rows[key], pair, need)
+        return by_x, by_weight, by_bias, None, *by_factors
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Needs:
     """Which factors of a pair need a gradient."""
 
     up: bool
@@ -142,47 +142,47 @@ class _Wanted:
         return self.scale or self.down
 
 
-def _thin_is_cheaper(tokens: int, slices: Sequence[tuple[Pair, _Wanted]]) -> bool:
+def _thin_is_cheaper(tokens: int, slices: Sequence[tuple[Pair, _Needs]]) -> bool:
     """Compares the multiplications of `_from_tokens` and `_from_rows` for the pairs of a slice."""
     thin, dense = 0, 0
-    for pair, wanted in slices:
+    for pair, need in slices:
         (out, rank), inside = pair.up.shape, pair.down.shape[1]
-        thin += tokens * rank * inside * (wanted.inner + wanted.down)
-        thin += tokens * rank * out * (wanted.outer + wanted.up)
-        dense += out * rank * inside * (wanted.inner + wanted.down)
+        thin += tokens * rank * inside * (need.inner + need.down)
+        thin += tokens * rank * out * (need.outer + need.up)
+        dense += out * rank * inside * (need.inner + need.down)
     if not slices:
         return True
     return thin <= dense + tokens * slices[0][0].up.shape[0] * slices[0][0].down.shape[1]
 
 
 def _from_tokens(
-    x: Tensor | None, grad: Tensor, pair: Pair, wanted: _Wanted, inner: Tensor | None
+    x: Tensor | None, grad: Tensor, pair: Pair, need: _Needs, inner: Tensor | None
 ) -> list[Tensor | None]:
     """Gradients of a pair from thin products over tokens; `inner` is down @ x if it is known."""
-    if inner is None and wanted.inner:
+    if inner is None and need.inner:
         assert x is not None
         inner = functional.linear(x, pair.down.to(x.dtype))
-    outer = grad @ pair.up.to(grad.dtype) if wanted.outer else None
+    outer = grad @ pair.up.to(grad.dtype) if need.outer else None
     up = scale = down = None
-    if wanted.up and inner is not None:
+    if need.up and inner is not None:
         up = (grad.T @ inner).to(pair.up.dtype) * pair.scale
-    if wanted.scale and inner is not None and outer is not None:
+    if need.scale and inner is not None and outer is not None:
         scale = (inner * outer).sum(0, dtype=pair.scale.dtype).sum_to_size(pair.scale.shape)
-    if wanted.down and outer is not None:
+    if need.down and outer is not None:
         assert x is not None
         down = (outer.T @ x).to(pair.down.dtype) * _by_rank(pair.scale)
     return [up, scale, down]
 
 
-def _from_rows(by_rows: Tensor, pair: Pair, wanted: _Wanted) -> list[Tensor | None]:
+def _from_rows(by_rows: Tensor, pair: Pair, need: _Needs) -> list[Tensor | None]:
     """Gradients of a pair from the gradient by its rows of the weight, (n, in)."""
-    inner = by_rows @ pair.down.T if wanted.inner else None
+    inner = by_rows @ pair.down.T if need.inner else None
     up = scale = down = None
-    if wanted.up and inner is not None:
+    if need.up and inner is not None:
         up = inner * pair.scale
-    if wanted.scale and inner is not None:
+    if need.scale and inner is not None:
         scale = (inner * pair.up).sum(0).sum_to_size(pair.scale.shape)
-    if wanted.down:
+    if need.down:
         down = (pair.up * pair.scale).T @ by_rows
     return [up, scale, down]
 
@@ -193,4 +193,7 @@ def _by_rank(scale: Tensor) -> Tensor:
 
 
 def _paired(rows: Sequence[slice], factors: Sequence[Tensor]) -> list[Pair]:
-    return [Pair(one, *factors[at * FACTORS : (at + 1) * FACTORS]) for at, one in enumerate(rows)]
+    return [
+        Pair(covered, *factors[at * FACTORS : (at + 1) * FACTORS])
+        for at, covered in enumerate(rows)
+    ]

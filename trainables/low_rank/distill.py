@@ -33,6 +33,6 @@ def fit(stacks: Sequence[DirectionStack], pairs: Sequence[LowRankBranch]) -> tup
         energy += pair_norm(up, down, "frobenius").square()
     if not float(energy) > 0:
         return torch.zeros_like(moment), 0.0
-    found = torch.linalg.pinv(gram, rtol=GRAM_TOLERANCE, hermitian=True) @ moment
-    missed = energy - 2 * moment @ found + found @ gram @ found
-    return found, max(0.0, float(missed / energy))
+    coefficients = torch.linalg.pinv(gram, rtol=GRAM_TOLERANCE, hermitian=True) @ moment
+    missed = energy - 2 * moment @ coefficients + coefficients @ gram @ coefficients
+    return coefficients, max(0.0, float(missed / energy))

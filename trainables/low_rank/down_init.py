@@ -9,7 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from trainables.low_rank.dual_gpm import ROUNDING_MARGIN, DualGPM, rounding
+from trainables.low_rank.dual_gpm import DualGPM
+from trainables.low_rank.precision import ROUNDING_MARGIN, rounding
 
 
 @dataclass(frozen=True)
@@ -78,29 +79,17 @@ def null_space_smallest(layer: LayerView, rank: int) -> Tensor:
 
 
 def gradient(layer: LayerView, rank: int) -> Tensor:
-    """Leading right singular vectors of the free part of the loss gradient by the weight.
-
-    Raises:
-        ValueError: if the layer comes without a gradient.
-    """
-    if layer.gradient is None:
-        raise ValueError("the layer must come with a gradient, but it is None.")
+    """Leading right singular vectors of the free part of the loss gradient by the weight."""
+    assert layer.gradient is not None
     # A gradient is computed in float32, whatever it is kept in.
     noise = ROUNDING_MARGIN * torch.finfo(torch.float32).eps
     return layer.memory.leading(layer.gradient.to(layer.moment).T, rank, noise)
 
 
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
-    {
-        "designed": designed,
-        "gaussian": gaussian,
-        "orthonormal": orthonormal,
-        "null_space_random": null_space_random,
-        "principal": principal,
-        "null_space_smallest": null_space_smallest,
-        "gradient": gradient,
-    }
-)
+CHOICES: tuple[Strategy, ...] = (
+    designed, gaussian, orthonormal, null_space_random, principal, null_space_smallest, gradient,
+)  # fmt: skip
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType({made.__name__: made for made in CHOICES})
 
 
 def fill_up(rows: Tensor, rank: int) -> Tensor:

@@ -1,22 +1,18 @@
 """DualGPM: the memory of the directions that old tasks use, kept as M or as its complement."""
 
 import math
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from trainables.low_rank.precision import product_type
+from trainables.low_rank.precision import rounding
 
 Energy: TypeAlias = Literal["sigma4", "sigma2"]
 Kind: TypeAlias = Literal["remove", "retain"]
 FirstTask: TypeAlias = Literal["reach", "below"]
 HalfRule: TypeAlias = Literal["complement", "mislabel"]
 
-# A singular value this many times below the rounding error of the moment carries no direction.
-ROUNDING_MARGIN = 100.0
-# Rounding of sums of 4,096 products, in eps of their type; a test holds 2.5 in float32.
-PRODUCT_ERROR = 4.0
 # Squares of singular values tell directions apart down to this share of the largest square.
 SQUARED = 1e-8
 
@@ -42,20 +38,11 @@ class DualGPM:
         first_task: FirstTask = "reach",
         half_rule: HalfRule = "complement",
     ) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, but got {dim=}.")
-        for name, value, known in (
-            ("energy", energy, Energy),
-            ("first_task", first_task, FirstTask),
-            ("half_rule", half_rule, HalfRule),
-        ):
-            if value not in get_args(known):
-                raise ValueError(f"{name} must be one of {get_args(known)}, but got {value!r}.")
         self.dim = dim
-        self.energy: Energy = energy
+        self.energy = energy
         self.dual = dual
-        self.first_task: FirstTask = first_task
-        self.half_rule: HalfRule = half_rule
+        self.first_task = first_task
+        self.half_rule = half_rule
         self.kind: Kind = "remove"
         self.basis = torch.zeros(dim, 0, dtype=torch.float64)
 
@@ -73,7 +60,7 @@ class DualGPM:
     @property
     def bytes(self) -> int:
         """Size of the stored basis in bytes."""
-        return self.basis.numel() * self.basis.element_size()
+        return self.basis.nbytes
 
     def project(self, moment: Tensor) -> Tensor:
         """The part of `moment` (dim, n) in the free space: (I − M Mᵀ) C or M⊥ M⊥ᵀ C."""
@@ -96,14 +83,10 @@ class DualGPM:
     def design(self, moment: Tensor, rank: int) -> Tensor:
         """The leading free directions of `moment`, eq. 8: orthonormal rows (≤ rank, dim).
 
-        Never more rows than are free, nor any whose singular value is rounding noise.
-
-        Raises:
-            ValueError: if `moment` is not (dim, dim) or `rank` is below 1.
+        Never more rows than are free, nor any whose singular value is rounding noise; ValueError
+        if `moment` is not finite.
         """
-        self._check(moment)
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, but got {rank=}.")
+        _check_finite(moment)
         directions, energies = self._squared_spectrum(moment)
         if len(energies) >= rank:
             noise = rounding(moment) * float(torch.linalg.matrix_norm(moment))
@@ -129,8 +112,8 @@ class DualGPM:
         Rounding can lean a weak direction towards M: this projects it once more.
         """
         rows, _ = torch.linalg.qr(self.project(columns[:, : self.free_dim]))
-        found: Tensor = rows.T.contiguous()
-        return found
+        inside: Tensor = rows.T.contiguous()
+        return inside
 
     def angle(self, rows: Tensor) -> float | None:
         """Smallest principal angle in degrees between span(`rows`), (n, dim), and M.
@@ -147,13 +130,11 @@ class DualGPM:
         """Updates the memory so that it holds the share `threshold` of the energy of `moment`.
 
         At least `keep_free` directions stay free, where there are as many: then the memory
-        holds less. Returns the threshold that took effect.
-
-        Raises:
-            ValueError: if `moment` is not (dim, dim) or `threshold` is not in (0, 1].
-            ArithmeticError: if the released algorithm would stop here (half rule "mislabel").
+        holds less. Returns the threshold that took effect. ValueError if `moment` is not finite
+        or `threshold` not in (0, 1]; ArithmeticError if the released algorithm would stop here
+        (half rule "mislabel").
         """
-        self._check(moment)
+        _check_finite(moment)
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold must be in (0, 1], but got {threshold=}.")
         total = self._total(moment)
@@ -162,15 +143,16 @@ class DualGPM:
         directions, energies = self._free_spectrum(moment)
         shares = energies / total
         first = self.empty
-        wanted = self._wanted(shares, threshold)
-        count = min(wanted, max(0, self.free_dim - keep_free))
+        needed = self._needed(shares, threshold)
+        count = min(needed, max(0, self.free_dim - keep_free))
         if count and self.kind == "retain":
             # The directions are a basis of M⊥: those that are left stay one.
             self.basis = directions[:, count:].contiguous()
         elif count:
-            self._take(directions[:, :count])
+            fresh, _ = torch.linalg.qr(self.project(directions[:, :count]))
+            self.basis = torch.cat([self.basis.to(fresh), fresh], dim=1)
         self._halve(first)
-        if count == wanted:
+        if count == needed:
             return threshold
         return min(threshold, max(0.0, 1.0 - float(shares[count:].sum())))
 
@@ -182,7 +164,7 @@ class DualGPM:
         """Takes over what `state_dict` gave."""
         self.kind, self.basis = state["kind"], state["basis"]
 
-    def _wanted(self, shares: Tensor, threshold: float) -> int:
+    def _needed(self, shares: Tensor, threshold: float) -> int:
         """How many of the free directions, with their `shares` of energy, M has to take in."""
         if self.empty and self.first_task == "below":
             return max(1, int((shares.cumsum(0) < threshold).sum()))
@@ -198,11 +180,6 @@ class DualGPM:
             held += float(shares[count])
             count += 1
         return count
-
-    def _take(self, directions: Tensor) -> None:
-        """Kind "remove": appends directions to M."""
-        fresh, _ = torch.linalg.qr(self.project(directions))
-        self.basis = torch.cat([self.basis.to(fresh), fresh], dim=1)
 
     def _halve(self, first: bool) -> None:
         """Stores the smaller of M and M⊥; right after the first task a tie goes to M⊥."""
@@ -254,26 +231,10 @@ class DualGPM:
             return float(moment.square().sum())
         return float(moment.trace())
 
-    def _check(self, moment: Tensor) -> None:
-        if moment.shape != (self.dim, self.dim):
-            raise ValueError(
-                f"moment must have shape {(self.dim, self.dim)}, but got {tuple(moment.shape)}."
-            )
-        if not bool(torch.isfinite(moment).all()):
-            raise ValueError("moment must be finite, but it holds NaN or infinity.")
 
-
-def rounding(matrix: Tensor) -> float:
-    """Share of the Frobenius norm of a second moment below which singular values are noise.
-
-    Of the decomposition, in the type of `matrix` (dim, dim), or of the products that it was added
-    up from (see `product_type`), whichever is more. Products were measured to move an entry by
-    less than `PRODUCT_ERROR` · eps · √(C_ii C_jj), so the whole by that · tr C ≤ √dim ‖C‖.
-    """
-    dim = matrix.shape[0]
-    decomposed = ROUNDING_MARGIN * dim * torch.finfo(matrix.dtype).eps
-    multiplied = PRODUCT_ERROR * math.sqrt(dim) * torch.finfo(product_type(matrix.device)).eps
-    return max(decomposed, multiplied)
+def _check_finite(moment: Tensor) -> None:
+    if not bool(torch.isfinite(moment).all()):
+        raise ValueError("moment must be finite, but it holds NaN or infinity.")
 
 
 def _complement(basis: Tensor) -> Tensor:

@@ -29,10 +29,10 @@ def weight_gradients(
         for inputs, labels in batches:
             with torch.enable_grad():
                 value = loss(forward(inputs), labels) * len(labels)
-                found = torch.autograd.grad(
+                gradients = torch.autograd.grad(
                     value, list(weights.values()), allow_unused=True, materialize_grads=True
                 )
-            for name, part in zip(weights, found, strict=True):
+            for name, part in zip(weights, gradients, strict=True):
                 sums[name] += part.flatten(1)
             images += len(labels)
     finally:

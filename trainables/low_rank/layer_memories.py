@@ -70,8 +70,8 @@ class LayerMemories:
 
     def angles(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Smallest principal angle in degrees between rows and M, where both hold directions."""
-        found = {name: self._memories[name].angle(one) for name, one in rows.items()}
-        return {name: angle for name, angle in found.items() if angle is not None}
+        angles = {name: self._memories[name].angle(designed) for name, designed in rows.items()}
+        return {name: angle for name, angle in angles.items() if angle is not None}
 
     def absorb(
         self, moments: Mapping[str, Tensor], threshold: float, task: int
@@ -85,7 +85,7 @@ class LayerMemories:
             name: memory.absorb(moments[name], threshold, keep_free)
             for name, memory in self._memories.items()
         }
-        self._relaxed = {name for name, one in took_effect.items() if one < threshold}
+        self._relaxed = {name for name, effect in took_effect.items() if effect < threshold}
         exhausted = [name for name in self._memories if self._is_exhausted(name)]
         if exhausted and not self._warned:
             self._warned = True

@@ -26,7 +26,7 @@ class ContinuingLoRA:
             for layer in self._layers.values():
                 open_lora(layer, self._rank, self._generator)
             self._open = True
-        return [factor for _, branch in self._branches() for factor in (branch.up, branch.down)]
+        return list(self._factors().values())
 
     def deltas(self) -> dict[str, Tensor]:
         """What the branches add to the weight of each layer, (out, in)."""
@@ -35,11 +35,11 @@ class ContinuingLoRA:
     @property
     def bytes(self) -> int:
         """Size of all factors."""
-        return sum(one.numel() * one.element_size() for one in self._factors().values())
+        return sum(factor.nbytes for factor in self._factors().values())
 
     def state_dict(self) -> dict[str, Any]:
         """Both factors by layer and slice; empty while nothing is open."""
-        return {key: one.detach().clone() for key, one in self._factors().items()}
+        return {key: factor.detach().clone() for key, factor in self._factors().items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -52,19 +52,14 @@ class ContinuingLoRA:
         for key, factor in self._factors().items():
             factor.copy_(state[key])
 
-    def _branches(self) -> list[tuple[str, LowRankBranch]]:
-        return [
-            (f"{name}.{one}", branch)
+    def _factors(self) -> dict[str, nn.Parameter]:
+        """Both factors of every open branch, by layer and slice."""
+        return {
+            f"{name}.{part}.{factor}": getattr(layer.branch_of(part), factor)
             for name, layer in self._layers.items()
-            for one, branch in layer.branches.items()
-            if isinstance(branch, LowRankBranch)
-        ]
-
-    def _factors(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for key, branch in self._branches():
-            found |= {f"{key}.up": branch.up, f"{key}.down": branch.down}
-        return found
+            for part in layer.branches
+            for factor in ("up", "down")
+        }
 
 
 def open_lora(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def second_moments(
     """
     watch = _Watch(layers, calls)
     handles = [
-        layer.register_forward_pre_hook(watch.hook(name), prepend=True)
+        layer.register_forward_pre_hook(partial(watch.see, name), prepend=True)
         for name, layer in layers.items()
     ]
     try:
@@ -66,14 +67,10 @@ class _Watch:
         self.calls = 0
         self.calls_of_a_pass = calls
 
-    def hook(self, name: str) -> "_Hook":
-        """What a layer calls before its forward pass."""
-        return _Hook(self, name)
-
-    def see(self, name: str, inputs: Tensor) -> None:
-        """Takes in the inputs of a layer."""
+    def see(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Takes in the inputs of a layer, which calls this before its forward pass."""
         self.calls += 1
-        rows = self._layers[name].tokens(inputs.detach())
+        rows = self._layers[name].tokens(inputs[0].detach())
         if name not in self._sums:
             width = rows.shape[1]
             self._sums[name] = torch.zeros(width, width, dtype=torch.float64, device=rows.device)
@@ -84,25 +81,15 @@ class _Watch:
 
     def means(self) -> dict[str, Tensor]:
         """C of every layer; zeros where nothing was seen."""
-        found = {}
+        moments = {}
         for name, layer in self._layers.items():
             if name not in self._sums:
                 nothing = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64)
-                found[name] = nothing.to(layer.base.weight.device)
+                moments[name] = nothing.to(layer.base.weight.device)
                 continue
             lower = self._sums[name].tril()
-            found[name] = (lower + lower.tril(-1).T) / self._tokens[name]
-        return found
-
-
-class _Hook:
-    """A forward pre-hook of one layer."""
-
-    def __init__(self, watch: _Watch, name: str) -> None:
-        self._watch, self._name = watch, name
-
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._watch.see(self._name, inputs[0])
+            moments[name] = (lower + lower.tril(-1).T) / self._tokens[name]
+        return moments
 
 
 def add_products(total: Tensor, rows: Tensor, kind: torch.dtype) -> None:

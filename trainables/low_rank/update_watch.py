@@ -1,7 +1,6 @@
 """How far each task's update reaches into the inputs of old tasks, where no memory keeps them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +13,7 @@ class UpdateWatch:
     """Interference of every task's update, from a pass of its own over each task's images.
 
     For diagnosis only: where it is not `enabled`, it keeps nothing and measures nothing. `calls`
-    is as in `second_moments`.
+    is as in `second_moments`; the state is that of the moments of old tasks.
     """
 
     def __init__(
@@ -23,6 +22,7 @@ class UpdateWatch:
         self._layers = layers
         self._calls = calls
         self._old = OldMoments(enabled)
+        self.state_dict, self.load_state_dict = self._old.state_dict, self._old.load_state_dict
         self._before: dict[str, Tensor] = {}
 
     def start(self, deltas: Mapping[str, Tensor]) -> None:
@@ -52,11 +52,3 @@ class UpdateWatch:
         disturbed = self._old.interference(moved)
         self._old.add(second_moments(forward, self._layers, batches, self._calls), images)
         return disturbed
-
-    def state_dict(self) -> dict[str, Any]:
-        """Moments of old tasks."""
-        return self._old.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
-        self._old.load_state_dict(state)

@@ -1,1 +1,1 @@
-"""One method of continual learning a file: its config and its code."""
+"""One folder a method: config.py without torch, method.py, and variants of it."""

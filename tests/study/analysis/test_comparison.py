@@ -8,22 +8,14 @@ from rich.console import Console
 from scipy import stats
 
 from study import run
-from study.analysis.comparison import StudyComparison, compare_studies
-from study.analysis.welch import welch
-from study.comparing import show_comparison
-from study.ledger import Ledger, Record
-from tests.study.analysis import engine_ledgers
-from tests.study.analysis.engine_ledgers import Script
+from study.analysis.comparison import ComparedCell, StudyComparison, compare_studies
+from study.commands.recorded import show_comparison
+from study.ledger import Record
+from tests.study.histories import ledger_of
+from tests.study.report import engine_ledgers
+from tests.study.report.engine_ledgers import Script
 
 KEY = {"method.name": "inflora", "data.tasks": 10}
-
-
-def folder(path: Path, records: Sequence[Record]) -> Path:
-    ledger = Ledger(path / "ledger.jsonl")
-    for record in records:
-        ledger.append(record)
-    ledger.close()
-    return path
 
 
 def confirmed(
@@ -32,22 +24,32 @@ def confirmed(
     """A study of these cells; `finals` are test accuracies by seed."""
     script = Script()
     script.open(**spec)
-    for key, found in zip(cells, finals, strict=True):
+    for key, values in zip(cells, finals, strict=True):
         cell = script.cell(key)
         script.win(cell, 4)
-        for seed, value in found.items():
+        for seed, value in values.items():
             script.end(script.trial(cell, "confirm", 4, value, seed))
     return script.finish()
+
+
+def folder(path: Path, records: list[Record]) -> Path:
+    return ledger_of(records, path).parent
 
 
 def compared(tmp_path: Path, first: list[Record], second: list[Record]) -> StudyComparison:
     return compare_studies(folder(tmp_path / "a", first), folder(tmp_path / "b", second))
 
 
+def only(tmp_path: Path, first: dict[int, float], second: dict[int, float]) -> ComparedCell:
+    """One cell with these final accuracies by seed."""
+    (cell,) = compared(tmp_path, confirmed([KEY], [first]), confirmed([KEY], [second])).cells
+    return cell
+
+
 def test_common_seeds_are_paired_and_the_others_left_out(tmp_path: Path) -> None:
     a = {0: 0.60, 1: 0.65, 2: 0.61, 7: 0.1}
     b = {0: 0.63, 1: 0.69, 2: 0.63, 8: 0.9}
-    (cell,) = compared(tmp_path, confirmed([KEY], [a]), confirmed([KEY], [b])).cells
+    cell = only(tmp_path, a, b)
     assert cell.test == "paired, 3 seeds"
     assert cell.difference.mean == pytest.approx(0.03)
     expected = stats.ttest_rel([b[seed] for seed in range(3)], [a[seed] for seed in range(3)])
@@ -60,7 +62,7 @@ def test_common_seeds_are_paired_and_the_others_left_out(tmp_path: Path) -> None
 
 def test_without_common_seeds_it_is_welchs_test_and_says_so(tmp_path: Path) -> None:
     a, b = {0: 0.60, 1: 0.65, 2: 0.61}, {3: 0.71, 4: 0.79}
-    (cell,) = compared(tmp_path, confirmed([KEY], [a]), confirmed([KEY], [b])).cells
+    cell = only(tmp_path, a, b)
     assert cell.test == "Welch, 3 and 2 seeds"
     expected = stats.ttest_ind(list(b.values()), list(a.values()), equal_var=False)
     assert cell.p == pytest.approx(float(expected.pvalue))
@@ -70,19 +72,10 @@ def test_without_common_seeds_it_is_welchs_test_and_says_so(tmp_path: Path) -> N
 
 
 def test_too_few_seeds_decide_nothing(tmp_path: Path) -> None:
-    (cell,) = compared(tmp_path, confirmed([KEY], [{0: 0.5}]), confirmed([KEY], [{0: 0.9}])).cells
+    cell = only(tmp_path, {0: 0.5}, {0: 0.9})
     assert cell.test == "none, too few seeds"
     assert cell.difference.mean == pytest.approx(0.4)
-    assert math.isnan(cell.p_holm)
-    assert not cell.enough_evidence
-
-
-def test_welch_without_any_spread() -> None:
-    found, p = welch([0.7, 0.7], [0.6, 0.6, 0.6])
-    assert found.mean == pytest.approx(0.1)
-    assert math.isnan(p) and math.isnan(found.low) and math.isnan(found.high)
-    assert welch([0.6, 0.6], [0.6, 0.6])[1] == 1.0
-    assert welch([0.3, 0.3], [0.1 + 0.2, 0.3])[1] == 1.0
+    assert math.isnan(cell.p_holm) and not cell.enough_evidence
 
 
 def test_holm_is_over_all_cells(tmp_path: Path) -> None:
@@ -98,21 +91,21 @@ def test_a_key_that_is_constant_in_both_is_no_obstacle_and_is_listed(tmp_path: P
     finals = [{0: 0.5, 1: 0.6}]
     first = confirmed([{**KEY, "backbone.name": "small"}], finals, grid={"backbone.name": ["s"]})
     second = confirmed([KEY], finals, fixed={"optim.lr": 0.1})
-    found = compared(tmp_path, first, second)
-    assert [one.label for one in found.cells] == ["inflora, 10 tasks"]
-    assert ("backbone.name", "s", "not set") in found.differences
-    assert ("optim.lr", "not set", "0.1") in found.differences
+    comparison = compared(tmp_path, first, second)
+    assert [cell.label for cell in comparison.cells] == ["inflora, 10 tasks"]
+    assert ("backbone.name", "s", "not set") in comparison.differences
+    assert ("optim.lr", "not set", "0.1") in comparison.differences
 
 
 def test_a_cell_matches_by_values_wherever_they_are_written(tmp_path: Path) -> None:
     """An axis of one study that the other has in `fixed`."""
     cells = [{**KEY, "data.name": name} for name in ("icons", "gaussian")]
     both = confirmed(cells, [{0: 0.5, 1: 0.6}, {0: 0.1, 1: 0.2}])
-    one = confirmed([KEY], [{0: 0.5, 1: 0.6}])
-    found = compared(tmp_path, both, one)  # data.name: icons is in `fixed` of every cell
-    assert [cell.label for cell in found.cells] == ["inflora, 10 tasks, icons"]
-    assert found.first_only == ("inflora, 10 tasks, gaussian",)
-    assert found.second_only == ()
+    alone = confirmed([KEY], [{0: 0.5, 1: 0.6}])
+    comparison = compared(tmp_path, both, alone)  # data.name: icons is in `fixed` of every cell
+    assert [cell.label for cell in comparison.cells] == ["inflora, 10 tasks, icons"]
+    assert comparison.first_only == ("inflora, 10 tasks, gaussian",)
+    assert comparison.second_only == ()
 
 
 def test_a_study_without_comparison_meets_the_cells_of_its_protocol(tmp_path: Path) -> None:
@@ -120,8 +113,9 @@ def test_a_study_without_comparison_meets_the_cells_of_its_protocol(tmp_path: Pa
     finals = {0: 0.5, 1: 0.6}
     cells = [{**KEY, "search.protocol": name} for name in ("first_k_tasks", "whole_stream")]
     both = confirmed(cells, [finals, finals], search={**search, "compare": True})
-    found = compared(tmp_path, both, confirmed([KEY], [finals], search=search))
-    assert [one.label for one in found.cells] == ["inflora, 10 tasks, protocol first_k_tasks"]
+    comparison = compared(tmp_path, both, confirmed([KEY], [finals], search=search))
+    (cell,) = comparison.cells
+    assert cell.label == "inflora, 10 tasks, protocol first_k_tasks"
 
 
 def test_what_differs_is_told_of_spec_code_and_packages(tmp_path: Path) -> None:
@@ -150,10 +144,8 @@ def test_the_tables_fit_a_terminal(tmp_path: Path) -> None:
     show_comparison(folder(tmp_path / "a", first), folder(tmp_path / "b", second), console)
     text = console.export_text()
     assert text.index("What differs") < text.index("Final accuracy on test images, %")
-    assert "62.0 ± 6.6" in text
-    assert "3.0 (0.5 to 5.5)" in text
-    assert "paired, 3 seeds" in text
-    assert "B is" in text
+    for part in ("62.0 ± 6.6", "3.0 (0.5 to 5.5)", "paired, 3 seeds", "B is"):
+        assert part in text
     assert "Only in B: sd_lora, 10 tasks." in text
 
 
@@ -163,9 +155,8 @@ def test_the_command_compares_two_folders(
     records = confirmed([KEY], [{0: 0.60, 1: 0.65}])
     a, b = folder(tmp_path / "a", records), folder(tmp_path / "b", records)
     assert run.main(["--compare", str(a), str(b)]) == 0
-    assert "What differs: nothing, neither settings nor code nor packages." in (
-        capsys.readouterr().out
-    )
+    told = "What differs: nothing, neither settings nor code nor packages."
+    assert told in capsys.readouterr().out
 
 
 def test_a_folder_without_a_ledger_is_one_message_and_exit_code_2(
@@ -174,12 +165,11 @@ def test_a_folder_without_a_ledger_is_one_message_and_exit_code_2(
     there = folder(tmp_path / "a", confirmed([KEY], [{0: 0.6}]))
     empty = tmp_path / "empty"
     empty.mkdir()
-    for other, message in (
-        (empty, f"a study's folder must hold its ledger.jsonl, but {empty} does not."),
-        (tmp_path / "no", f"must hold its ledger.jsonl, but {tmp_path / 'no'} is no folder."),
-        (there, f"two studies must be in different folders, but got {there} twice."),
-    ):
+    for other, message in {
+        empty: f"a study's folder must hold its ledger.jsonl, but {empty} does not.",
+        tmp_path / "no": f"must hold its ledger.jsonl, but {tmp_path / 'no'} is no folder.",
+        there: f"two studies must be in different folders, but got {there} twice.",
+    }.items():
         assert run.main(["--compare", str(there), str(other)]) == 2
         error = capsys.readouterr().err
-        assert message in error
-        assert "Traceback" not in error
+        assert message in error and "Traceback" not in error

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna import distributions
 
-from study.analysis.entities import StudyRecords
-from study.analysis.evidence import NotEnough
 from study.analysis.importance import Importance, importance
-from tests.study.analysis.made_up_trials import binomial_band, cell, study, trial
+from study.evidence import NotEnough
+from study.ledger import StudyRecords
+from tests.study.report.made_up_trials import binomial_band, cell, enough, study, trial
 
-RANGES = {
-    "optim__lr": "0.0003 to 0.01 (log)",
-    "method__rank": "2 to 16 (log)",
-    "method__epsilon": "0.8 to 0.99",
-    "optim__schedule": "one of cosine, constant",
+RANGES: dict[str, distributions.BaseDistribution] = {
+    "optim__lr": distributions.FloatDistribution(0.0003, 0.01, log=True),
+    "method__rank": distributions.IntDistribution(2, 16, log=True),
+    "method__epsilon": distributions.FloatDistribution(0.8, 0.99),
+    "optim__schedule": distributions.CategoricalDistribution(("cosine", "constant")),
 }
 LR, RANK, EPSILON, SCHEDULE = (name.replace("__", ".") for name in RANGES)
 
@@ -27,9 +28,12 @@ def searched(
     seed: int = 0,
     prune: float | None = None,
     mode: str = "max",
-    keys: tuple[str, ...] = (LR, RANK, EPSILON, SCHEDULE),
+    keys: int = len(RANGES),
 ) -> StudyRecords:
-    """A random search; trials below `prune` are pruned after their first task."""
+    """A random search of the first `keys`; trials below `prune` are pruned.
+
+    To `min` is 1 less the value.
+    """
     random = np.random.default_rng(seed)
     done = []
     for number in range(trials):
@@ -41,18 +45,14 @@ def searched(
         }
         own = value(setting) + random.normal(0, 0.01)
         status = "pruned" if prune is not None and own < prune else "completed"
-        done.append(
-            trial(
-                [{"val/accuracy": own}],
-                number,
-                setting,
-                None,
-                role="search",
-                searched=setting,
-                status=status,
-            )
-        )
+        metrics = {"val/accuracy": own if mode == "max" else 1 - own}
+        tried = dict(list(setting.items())[:keys])
+        done.append(trial([metrics], number, setting, role="search", searched=tried, status=status))
     return study(done, [cell("cell", {}, 5, **RANGES)], {"val/accuracy": mode})
+
+
+def weighed(records: StudyRecords) -> Importance | NotEnough:
+    return importance(records, "cell")
 
 
 def by_rate(setting: Mapping[str, Any]) -> float:
@@ -60,106 +60,82 @@ def by_rate(setting: Mapping[str, Any]) -> float:
     return 0.6 - 0.3 * (math.log10(setting[LR]) + 2.75) ** 2
 
 
-def of(found: Importance | NotEnough) -> Importance:
-    assert isinstance(found, Importance), found
-    return found
-
-
 @pytest.mark.parametrize("prune", [None, 0.55])
 def test_the_key_that_matters_leads(prune: float | None) -> None:
-    found = of(importance(searched(by_rate, 120, prune=prune), "cell"))
-    assert found.leader == found.keys[0].key == LR
-    assert found.trials == 120
-    assert found.best == 12
-    assert found.keys[0].p_holm <= 0.05
-    assert found.keys[0].share > 0.7 > found.keys[0].chance
-    assert all(one.p_holm > 0.05 for one in found.keys[1:])
-    assert math.isclose(sum(one.share for one in found.keys), 1)
-    assert {one.key for one in found.keys} == {LR, RANK, EPSILON, SCHEDULE}
+    result = enough(weighed(searched(by_rate, 120, prune=prune)))
+    assert result.leader == result.keys[0].key == LR
+    assert (result.trials, result.best) == (120, 12)
+    assert result.keys[0].p_holm <= 0.05
+    assert result.keys[0].share > 0.7 > result.keys[0].chance
+    assert all(key.p_holm > 0.05 for key in result.keys[1:])
+    assert math.isclose(sum(key.share for key in result.keys), 1)
+    assert {key.key for key in result.keys} == {LR, RANK, EPSILON, SCHEDULE}
 
 
 def test_less_may_be_better() -> None:
-    upside_down = searched(lambda setting: 1 - by_rate(setting), 60, mode="min")
-    flipped = [
-        replace(one, tasks=(replace(one.tasks[0], metrics={"val/accuracy": 1 - value}),))
-        for one in upside_down.trials
-        if (value := one.final("val/accuracy")) is not None
-    ]
-    right_way = study(flipped, upside_down.cells)
-    first, second = (of(importance(one, "cell", draws=10)) for one in (upside_down, right_way))
-    assert first == second
-    assert first != of(
-        importance(study(flipped, right_way.cells, {"val/accuracy": "min"}), "cell", 10)
-    )
+    more, less = (searched(by_rate, 24, mode=mode, keys=2) for mode in ("max", "min"))
+    assert enough(weighed(more)) == weighed(less)
 
 
 def test_a_choice_can_matter() -> None:
-    found = of(importance(searched(lambda one: 0.1 * (one[SCHEDULE] == "cosine"), 80), "cell", 10))
-    assert found.keys[0].key == SCHEDULE
-    assert found.keys[0].p_holm <= 0.05
+    records = searched(lambda setting: 0.1 * (setting[SCHEDULE] == "cosine"), 80)
+    result = enough(weighed(records))
+    assert result.keys[0].key == SCHEDULE
+    assert result.keys[0].p_holm <= 0.05
 
 
-def test_a_lead_that_half_of_the_trials_do_not_show_is_none() -> None:
-    one = searched(lambda setting: 0.5 + 0.01 * math.log10(setting[LR]), 40, keys=(LR, RANK))
-    found = of(importance(one, "cell"))
-    assert found.leader is None
-    assert found.keys[0].first < 0.95
+@pytest.mark.slow
+def test_where_no_key_or_several_are_shown_to_matter_none_leads() -> None:
+    def two(setting: Mapping[str, Any]) -> float:
+        return by_rate(setting) + float(setting[EPSILON])
+
+    result = enough(weighed(searched(two, 120)))
+    assert {key.key for key in result.keys if key.enough_evidence} == {LR, EPSILON}
+    assert result.leader is None
+    noise = enough(weighed(searched(lambda _: 0.5, 40)))
+    assert not any(key.enough_evidence for key in noise.keys)
+    assert noise.leader is None
 
 
+@pytest.mark.slow
 def test_without_an_effect_a_key_passes_as_rarely_as_the_level_says() -> None:
     simulations, passed = 16, 0
     for seed in range(simulations):
-        one = searched(lambda _: 0.5, 20, seed, keys=(LR, RANK))
-        found = of(importance(one, "cell", draws=5))
-        passed += sum(key.p <= 0.05 for key in found.keys)
+        records = searched(lambda _: 0.5, 20, seed)
+        result = enough(weighed(records))
+        passed += sum(key.p <= 0.05 for key in result.keys)
     _, most = binomial_band(0.05, 2 * simulations)
     assert passed / (2 * simulations) <= most, passed
 
 
-def test_the_same_records_give_the_same_answer() -> None:
-    one = searched(by_rate, 30)
-    assert importance(one, "cell", draws=20) == importance(one, "cell", draws=20)
-
-
 def test_too_little_is_refused_with_the_reason() -> None:
-    assert importance(searched(by_rate, 19), "cell") == NotEnough(
-        "19 search trials with a result, 20 needed"
-    )
+    few = NotEnough("19 search trials with a result, 20 needed")
+    assert weighed(searched(by_rate, 19)) == few
     assert isinstance(importance(searched(by_rate, 40), "another cell"), NotEnough)
-    assert importance(searched(by_rate, 40, prune=0.7), "cell") == NotEnough(
-        "fewer than 5 search trials came to their end"
-    )
+    none = NotEnough("fewer than 5 search trials came to their end")
+    assert weighed(searched(by_rate, 40, prune=0.7)) == none
 
 
 def test_without_optuna_a_report_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "study.analysis.importance_measure", None)
-    assert importance(searched(by_rate, 30), "cell") == NotEnough(
-        "Optuna, which measures importance, is not installed here"
-    )
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    reason = "Optuna, which measures importance, is not installed here"
+    assert weighed(searched(by_rate, 30)) == NotEnough(reason)
 
 
 def test_failures_that_say_nothing_of_the_setting_do_not_count() -> None:
-    records = searched(by_rate, 30)
+    records = searched(by_rate, 24, keys=2)
     broken = [
-        trial(
-            [],
-            100 + number,
-            one.params,
-            None,
-            role="search",
-            searched=one.searched,
-            status="failed",
-            reason="out_of_memory",
-        )
-        for number, one in enumerate(records.trials)
+        replace(run, trial=f"lost {run.seed}", status="failed", reason="out_of_memory", tasks=())
+        for run in records.trials
     ]
     more = study([*records.trials, *broken], records.cells)
-    assert of(importance(more, "cell", draws=20)) == of(importance(records, "cell", draws=20))
+    assert enough(weighed(more)) == weighed(records)
 
 
-def test_settings_beyond_the_words_of_their_range_are_taken_as_they_are() -> None:
-    """The ledger has ranges in six digits; a warm start may lie at an end."""
+def test_settings_beyond_their_range_are_taken_as_they_are() -> None:
+    """An older ledger has ranges in six digits; a warm start may lie at an end."""
     records = searched(by_rate, 30)
-    narrow = {**RANGES, "optim__lr": "0.001 to 0.002 (log)", "method__epsilon": ""}
-    found = of(importance(study(records.trials, [cell("cell", {}, 5, **narrow)]), "cell", draws=10))
-    assert LR in {one.key for one in found.keys}
+    narrow = {**RANGES, "optim__lr": distributions.FloatDistribution(0.001, 0.002, log=True)}
+    del narrow["method__epsilon"]
+    result = enough(weighed(study(records.trials, [cell("cell", {}, 5, **narrow)])))
+    assert LR in {key.key for key in result.keys}

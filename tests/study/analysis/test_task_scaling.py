@@ -1,72 +1,55 @@
 import math
+from itertools import product
 
-from study.analysis.evidence import NotEnough
-from study.analysis.records import from_records
+import pytest
+
 from study.analysis.task_scaling import curve_trends, task_count_trends
-from study.analysis.trends import Trend
-from tests.study.analysis import ledgers
-from tests.study.analysis.made_up_trials import cell, study, trial
+from study.evidence import NotEnough
+from tests.study.histories import study_of
+from tests.study.report import ledgers
+from tests.study.report.made_up_trials import cell, enough, study, trial
 
 
 def test_final_values_of_cells_that_differ_in_tasks_alone_make_a_trend() -> None:
-    counts = (5, 10, 20, 50)
-    methods = ("inflora", "sd_lora")
-    cells = [
-        cell(f"{method} {count}", {"method.name": method, "data.tasks": count}, count)
-        for method in methods
-        for count in counts
-    ]
-    level = {"inflora": 0.9, "sd_lora": 0.8}
-    trials = [
-        trial(
-            [
-                {"test/accuracy": 1.0},
-                {"test/accuracy": level[method] - 0.1 * math.log(count) + 0.01 * seed},
-            ],
-            seed,
-            cell=f"{method} {count}",
-        )
-        for method in methods
-        for count in counts
-        for seed in range(3)
-    ]
-    found = task_count_trends(study(trials, cells), at=[100])
-    assert [(one.label, one.metric) for one in found] == [
-        ("inflora", "test/accuracy"),
-        ("sd_lora", "test/accuracy"),
-    ]
-    for one, method in zip(found, methods, strict=True):
-        assert isinstance(one.trend, Trend)
-        assert one.cells == tuple(f"{method} {count}" for count in counts)
-        assert one.trend.model == "logarithmic"
-        assert one.trend.predictions[-1].extrapolated
-        assert (
-            abs(one.trend.predictions[-1].value - (level[method] + 0.01 - 0.1 * math.log(100)))
-            < 1e-9
-        )
+    levels, counts = {"inflora": 0.9, "sd_lora": 0.8}, (5, 10, 20, 50)
+    cells, trials = [], []
+    for method, count in product(levels, counts):
+        name = f"{method} {count}"
+        cells.append(cell(name, {"method.name": method, "data.tasks": count}, count))
+        for seed in range(3):
+            final = levels[method] - 0.1 * math.log(count) + 0.01 * seed
+            rows = [{"test/accuracy": 1.0}, {"test/accuracy": final}]
+            trials.append(trial(rows, seed, cell=name))
+    trends = task_count_trends(study(trials, cells), at=[100])
+    assert [own.metric for own in trends] == ["test/accuracy"] * 2
+    for own, method in zip(trends, levels, strict=True):
+        assert (own.label, own.cells) == (method, tuple(f"{method} {count}" for count in counts))
+        trend = enough(own.trend)
+        assert trend.model == "logarithmic"
+        *_, far = trend.predictions
+        assert far.extrapolated
+        assert far.value == pytest.approx(levels[method] + 0.01 - 0.1 * math.log(100))
 
 
 def test_two_numbers_of_tasks_are_not_enough_and_one_is_no_trend() -> None:
-    both = from_records(ledgers.made_up_study(tasks=(10, 50)))
-    found = task_count_trends(both)
-    accuracy = [one for one in found if one.metric == "test/accuracy"]
+    both = study_of(ledgers.made_up_study(tasks=(10, 50)))
+    trends = task_count_trends(both)
+    accuracy = [own for own in trends if own.metric == "test/accuracy"]
     assert len(accuracy) == 3
-    assert all(isinstance(one.trend, NotEnough) for one in accuracy)
-    assert task_count_trends(from_records(ledgers.made_up_study(tasks=(10,)))) == []
+    assert all(isinstance(own.trend, NotEnough) for own in accuracy)
+    assert task_count_trends(study_of(ledgers.made_up_study(tasks=(10,)))) == []
 
 
 def test_curves_over_tasks_seen_are_the_cells_own() -> None:
-    made_up = from_records(ledgers.made_up_study(methods=("sd_lora",), tasks=(50,)))
-    found = curve_trends(made_up, made_up.cells[0].cell)
-    by_metric = {one.metric: one.trend for one in found}
-    accuracy, forgetting = by_metric["test/accuracy"], by_metric["test/forgetting"]
-    assert isinstance(accuracy, Trend)
-    assert isinstance(forgetting, Trend)
-    slope = {one.name: one for one in accuracy.parameters}["b"]
+    made_up = study_of(ledgers.made_up_study(methods=("sd_lora",), tasks=(50,)))
+    trends = curve_trends(made_up, made_up.cells[0].cell)
+    by_metric = {own.metric: own.trend for own in trends}
+    accuracy = enough(by_metric["test/accuracy"])
     # Of the made-up study: see ledgers.accuracy.
     assert accuracy.model == "linear"
-    assert slope.low <= -ledgers.SLOPE["sd_lora"] * 1.0 / 50 + 1e-12
-    assert abs(slope.value + ledgers.SLOPE["sd_lora"] / 50) < 1e-9
+    slope = {parameter.name: parameter for parameter in accuracy.parameters}["b"]
+    expected = -ledgers.SLOPE["sd_lora"] / 50
+    assert slope.value == pytest.approx(expected) and slope.low <= expected + 1e-12
     # Forgetting is there from the second task on.
-    assert forgetting.data_range == (2, 50)
+    assert enough(by_metric["test/forgetting"]).data_range == (2, 50)
     assert "subspace/dim_free" not in by_metric

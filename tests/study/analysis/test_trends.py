@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from study.analysis import trend_models
-from study.analysis.evidence import NotEnough
-from study.analysis.trends import Trend, fit_trend
-from tests.study.analysis.made_up_trials import binomial_band
+from study.analysis.trends import fit_trend
+from study.evidence.intervals import NotEnough
+from tests.study.report.made_up_trials import binomial_band, enough
 
 Array = NDArray[np.float64]
 COUNTS = (5.0, 10.0, 20.0, 50.0)
@@ -29,11 +29,6 @@ def curves(values: Array, x: tuple[float, ...] = COUNTS) -> dict[int, dict[float
     return {seed: dict(zip(x, row, strict=True)) for seed, row in enumerate(values.tolist())}
 
 
-def fitted(found: Trend | NotEnough) -> Trend:
-    assert isinstance(found, Trend), found
-    return found
-
-
 def noisy(
     random: np.random.Generator, truth: Array, seeds: int, ar: float = 0.0, noise: float = 0.01
 ) -> Array:
@@ -49,27 +44,28 @@ def test_each_model_is_found_again_with_its_parameters(name: str) -> None:
     truth, parameters = TRUTHS[name]
     x = np.array((*COUNTS, 100.0, 200.0))
     shifts = np.array([[0.0], [1e-6], [-1e-6]]) * np.cos(x)
-    found = fitted(fit_trend(curves(truth(x) + shifts, tuple(x.tolist()))))
-    assert found.model == name
-    assert {one.name: one.value for one in found.parameters} == pytest.approx(parameters, rel=1e-3)
-    assert all(one.low <= one.value <= one.high for one in found.parameters)
+    trend = enough(fit_trend(curves(truth(x) + shifts, tuple(x.tolist()))))
+    assert trend.model == name
+    assert {own.name: own.value for own in trend.parameters} == pytest.approx(parameters, rel=1e-3)
+    assert all(own.low <= own.value <= own.high for own in trend.parameters)
 
 
-@pytest.mark.parametrize("model", trend_models.MODELS, ids=lambda one: one.name)
+@pytest.mark.parametrize("model", trend_models.MODELS, ids=lambda model: model.name)
 def test_slopes_are_the_derivatives_of_the_curve(model: trend_models.TrendModel) -> None:
     x = np.array(COUNTS)
-    one = trend_models.fit(model, x, np.array([0.8, 0.7, 0.62, 0.6]))
-    for at, parameter in enumerate(one.parameters):
+    fit = trend_models.fit(model, x, np.array([0.8, 0.7, 0.62, 0.6]))
+    for at, parameter in enumerate(fit.parameters):
         step = 1e-6 * max(1.0, abs(parameter))
-        moved = one.parameters.copy()
+        moved = fit.parameters.copy()
         moved[at] += step
         shape = moved[-1] if model.shape else 0.0
         weights = moved[:-1] if model.shape else moved
-        other = trend_models.Fit(model, one.origin, float(shape), weights, inside=True)
-        expected = (other.values(x) - one.values(x)) / step
-        assert one.slopes(x)[:, at] == pytest.approx(expected, abs=1e-4)
+        near = trend_models.Fit(model, fit.origin, float(shape), weights, inside=True)
+        expected = (near.values(x) - fit.values(x)) / step
+        assert fit.slopes(x)[:, at] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRUTHS)
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_intervals_and_bands_cover_what_the_data_were_made_from(name: str, seeds: int) -> None:
@@ -80,15 +76,15 @@ def test_intervals_and_bands_cover_what_the_data_were_made_from(name: str, seeds
     inside = trials = beyond = chosen = 0
     for _ in range(SIMULATIONS):
         values = noisy(random, truth(x), seeds)
-        found = fitted(fit_trend(curves(values), at=[later]))
-        at = {one.x: one for one in found.predictions}
+        trend = enough(fit_trend(curves(values), at=[later]))
+        at = {own.x: own for own in trend.predictions}
         inside += at[20].low <= truth(x)[2] <= at[20].high
         further = float(noisy(random, truth(x), 1)[0, 2])
         trials += at[20].trial_low <= further <= at[20].trial_high
         beyond += at[later].low <= truth(np.array([later]))[0] <= at[later].high
-        if found.model == name:
+        if trend.model == name:
             chosen += 1
-            right += [one.low <= parameters[one.name] <= one.high for one in found.parameters]
+            right += [own.low <= parameters[own.name] <= own.high for own in trend.parameters]
     assert chosen >= 0.8 * SIMULATIONS
     least, most = binomial_band(0.95, chosen)
     assert all(least <= share <= most for share in right / chosen), right / chosen
@@ -100,27 +96,28 @@ def test_intervals_and_bands_cover_what_the_data_were_made_from(name: str, seeds
     assert beyond / SIMULATIONS >= 0.88, beyond / SIMULATIONS
 
 
+@pytest.mark.slow
 def test_points_of_one_curve_that_depend_on_each_other_do_not_narrow_its_band() -> None:
     random = np.random.default_rng(1)
     x = tuple(float(task) for task in range(1, 21))
     truth = 0.8 - 0.1 * np.log(np.array(x))
     first = last = 0
     for _ in range(SIMULATIONS):
-        found = fitted(fit_trend(curves(noisy(random, truth, 3, ar=0.9), x)))
-        first += found.predictions[0].low <= truth[0] <= found.predictions[0].high
-        last += found.predictions[-1].low <= truth[-1] <= found.predictions[-1].high
-    for one in (first, last):
-        assert 0.91 <= one / SIMULATIONS <= 0.99, one / SIMULATIONS
+        trend = enough(fit_trend(curves(noisy(random, truth, 3, ar=0.9), x)))
+        first += trend.predictions[0].low <= truth[0] <= trend.predictions[0].high
+        last += trend.predictions[-1].low <= truth[-1] <= trend.predictions[-1].high
+    for count in (first, last):
+        assert 0.91 <= count / SIMULATIONS <= 0.99, count / SIMULATIONS
 
 
 def test_what_lies_beyond_the_data_is_marked_and_wider() -> None:
     random = np.random.default_rng(2)
     truth = TRUTHS["linear"][0](np.array(COUNTS))
-    found = fitted(fit_trend(curves(noisy(random, truth, 3)), at=[2, 30, 100]))
-    assert found.data_range == (5, 50)
-    assert [one.x for one in found.predictions] == [2, 5, 10, 20, 30, 50, 100]
-    assert [one.x for one in found.predictions if one.extrapolated] == [2, 100]
-    near, far = found.predictions[-2], found.predictions[-1]
+    trend = enough(fit_trend(curves(noisy(random, truth, 3)), at=[2, 30, 100]))
+    assert trend.data_range == (5, 50)
+    assert [point.x for point in trend.predictions] == [2, 5, 10, 20, 30, 50, 100]
+    assert [point.x for point in trend.predictions if point.extrapolated] == [2, 100]
+    near, far = trend.predictions[-2], trend.predictions[-1]
     assert far.high - far.low > near.high - near.low
 
 
@@ -128,22 +125,21 @@ def test_bands_cover_the_models_that_the_data_do_not_tell_apart() -> None:
     """A curve that could as well be straight: what it does at 400 tasks is open."""
     random = np.random.default_rng(4)
     truth = 0.8 - 0.001 * np.array(COUNTS)
-    found = fitted(fit_trend(curves(noisy(random, truth, 4)), at=[400]))
-    plausible = [one.model for one in found.scores if one.plausible]
+    trend = enough(fit_trend(curves(noisy(random, truth, 4)), at=[400]))
+    plausible = [score.model for score in trend.scores if score.plausible]
     assert len(plausible) > 1
-    far = found.predictions[-1]
-    assert min(truth[-1], 0.4) >= far.low
-    assert far.high - far.low > 0.1
+    far = trend.predictions[-1]
+    assert min(truth[-1], 0.4) >= far.low and far.high - far.low > 0.1
 
 
 def test_shares_stay_shares() -> None:
     random = np.random.default_rng(3)
     falling = 0.9 - 0.016 * np.array(COUNTS)
-    found = fitted(fit_trend(curves(noisy(random, falling, 3, noise=0.001)), (0, 1), at=[90, 1]))
-    assert found.model == "linear"
-    assert found.predictions[-1].value == 0
-    assert all(0 <= one.low <= one.high <= 1 for one in found.predictions)
-    assert all(0 <= one.trial_low <= one.trial_high <= 1 for one in found.predictions)
+    trend = enough(fit_trend(curves(noisy(random, falling, 3, noise=0.001)), (0, 1), at=[90, 1]))
+    assert trend.model == "linear"
+    assert trend.predictions[-1].value == 0
+    assert all(0 <= point.low <= point.high <= 1 for point in trend.predictions)
+    assert all(0 <= point.trial_low <= point.trial_high <= 1 for point in trend.predictions)
 
 
 def test_too_little_is_refused_with_the_reason() -> None:
@@ -156,24 +152,23 @@ def test_too_little_is_refused_with_the_reason() -> None:
 
 def test_a_seed_without_all_points_is_left_out() -> None:
     full = curves(noisy(np.random.default_rng(0), TRUTHS["linear"][0](np.array(COUNTS)), 3))
-    found = fitted(fit_trend({**full, 9: {5.0: 99.0}}))
-    assert found == fit_trend(full)
-    assert found.n == 3
+    trend = enough(fit_trend({**full, 9: {5.0: 99.0}}))
+    assert trend == fit_trend(full)
+    assert trend.n == 3
 
 
 def test_a_time_constant_that_the_data_cannot_show_has_no_interval() -> None:
     """All of the fall lies before the second point: any shorter time would do as well."""
     x = (5.0, 10.0, 20.0, 40.0, 80.0)
-    values = np.array([0.9, 0.4, 0.4, 0.4, 0.4]) + 1e-5 * np.random.default_rng(0).normal(
-        size=(3, 5)
-    )
-    found = fitted(fit_trend(curves(values, x)))
-    assert found.model == "exponential decay"
-    assert all(math.isnan(one.low) and math.isnan(one.high) for one in found.parameters)
+    noise = 1e-5 * np.random.default_rng(0).normal(size=(3, 5))
+    values = np.array([0.9, 0.4, 0.4, 0.4, 0.4]) + noise
+    trend = enough(fit_trend(curves(values, x)))
+    assert trend.model == "exponential decay"
+    assert all(math.isnan(own.low) and math.isnan(own.high) for own in trend.parameters)
 
 
 def test_long_curves_are_validated_by_stretches() -> None:
     x = tuple(float(task) for task in range(1, 13))
     values = noisy(np.random.default_rng(0), np.zeros(12), 3)
-    assert "5 stretches" in fitted(fit_trend(curves(values, x))).validation
-    assert "one point" in fitted(fit_trend(curves(values[:, :9], x[:9]))).validation
+    assert "5 stretches" in enough(fit_trend(curves(values, x))).validation
+    assert "one point" in enough(fit_trend(curves(values[:, :9], x[:9]))).validation

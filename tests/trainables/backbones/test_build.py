@@ -1,21 +1,21 @@
 """What is built from a config: weights, branches, pixels, features."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.trainables.trials import tiny
 from trainables.backbones import selection
-from trainables.backbones.adapted import build_backbone, feature_width, insert_branches
+from trainables.backbones.adapted import dry_run, insert_branches
 from trainables.backbones.inspection import layers_of
 from trainables.backbones.pixels import Normalise
 from trainables.backbones.registry import create_network
 from trainables.backbones.timm_lookup import describe
-from trainables.config import TrialConfig
+from trainables.config import catalog
+from trainables.method import adapted_backbone
 
-MakeConfig = Callable[..., TrialConfig]
 # name, image size, adapted layers, inputs of the first, width of the features
 TIMM = [
     ("deit_tiny_patch16_224", 32, 12, 192, 192),
@@ -27,6 +27,7 @@ TIMM = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "count", "inputs", "width"), TIMM)
 def test_timm_networks_take_branches(
     name: str, size: int, count: int, inputs: int, width: int
@@ -45,7 +46,7 @@ def test_timm_networks_take_branches(
     with torch.no_grad():
         before = network(images)
         layers = insert_branches(network, selected, ("k", "v"))
-        assert feature_width(network, selected, images) == width == before.shape[1]
+        assert dry_run(network, selected, images)[0] == width == before.shape[1]
         assert torch.equal(network(images), before)
         opened = [layer.add_branch(2) for layer in layers.values()]
         for branches in opened:
@@ -73,7 +74,7 @@ def test_what_timm_cannot_do_is_said(name: str, size: int, message: str) -> None
 
 def test_attention_that_reads_its_weight_is_found_before_anything_is_built() -> None:
     layers = describe("beit_base_patch16_224", (), 32, 1).layers
-    assert {one.called for one in layers if one.kind == "qkv"} == {False}
+    assert {layer.called for layer in layers if layer.kind == "qkv"} == {False}
     with pytest.raises(ValueError, match=r"never calls blocks.0.attn.qkv"):
         selection.select(layers, None, "all")
     assert len(selection.select(layers, ("*.mlp.fc1",), "first:3")) == 3
@@ -85,27 +86,25 @@ def test_patch_size_is_the_step_between_patches(name: str, patch: int) -> None:
 
 
 @pytest.mark.parametrize("network", ["test_vit", "test_swin", "test_convnext"])
-def test_the_seed_decides_the_random_weights_and_nothing_else(
-    network: str, tiny: MakeConfig
-) -> None:
+def test_the_seed_decides_the_random_weights_and_nothing_else(network: str) -> None:
     def build(seed: int) -> dict[str, torch.Tensor]:
-        return build_backbone(
-            tiny("inflora", {"backbone.name": network, "seed": seed}), ("k", "v")
+        return adapted_backbone(
+            tiny("inflora", {"backbone.name": network, "seed": seed})
         ).state_dict()
 
     state = torch.get_rng_state()
-    one, again, other = build(1), build(1), build(2)
+    first, again, other = build(1), build(1), build(2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(one[key], again[key]) for key in one)
-    assert any(not torch.equal(one[key], other[key]) for key in one)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_a_local_file_is_loaded_whatever_the_seed(tiny: MakeConfig, tmp_path: Path) -> None:
+def test_a_local_file_is_loaded_whatever_the_seed(tmp_path: Path) -> None:
     path = tmp_path / "vit.safetensors"
     source = create_network("test_vit", False, None, 8, 1).eval()
     save_file(source.state_dict(), path)
     changes = {"backbone.pretrained": True, "backbone.checkpoint": str(path), "seed": 5}
-    model = build_backbone(tiny("inflora", changes), ("k", "v"))
+    model = adapted_backbone(tiny("inflora", changes))
     images = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(model(images), source(images))
@@ -114,16 +113,11 @@ def test_a_local_file_is_loaded_whatever_the_seed(tiny: MakeConfig, tmp_path: Pa
         tiny("inflora", {"backbone.checkpoint": str(path)})
 
 
-def test_config_refuses_pixel_statistics_that_nobody_knows(tiny: MakeConfig) -> None:
-    with pytest.raises(ValueError, match=r"backbone.normalise must be 'none' for .* test_vit"):
-        tiny("inflora", {"backbone.normalise": "pretrained"})
-
-
-def test_timm_networks_can_be_fed_as_they_were_pretrained(tiny: MakeConfig) -> None:
+def test_timm_networks_can_be_fed_as_they_were_pretrained() -> None:
     changes = {"backbone.name": "resnet18", "data.image_size": 32}
-    plain = build_backbone(tiny("inflora", changes), ("k", "v"))
+    plain = adapted_backbone(tiny("inflora", changes))
     changes["backbone.normalise"] = "pretrained"
-    normalised = build_backbone(tiny("inflora", changes), ("k", "v"))
+    normalised = adapted_backbone(tiny("inflora", changes))
     assert isinstance(normalised.inputs, Normalise)
     assert plain.state_dict().keys() == normalised.state_dict().keys()
     images = torch.rand(2, 1, 32, 32)
@@ -133,3 +127,8 @@ def test_timm_networks_can_be_fed_as_they_were_pretrained(tiny: MakeConfig) -> N
         torch.testing.assert_close(normalised(images), expected)
         assert not torch.allclose(plain(images), expected)
     assert (plain.width, normalised.width) == (512, 512)
+
+
+@pytest.mark.parametrize("name", catalog.PUBLISHED)
+def test_what_is_known_of_a_published_network_is_what_timm_says(name: str) -> None:
+    assert describe(name, (), 224, 3) == catalog.PUBLISHED[name]

@@ -4,61 +4,50 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.draws import seeded
 from trainables.backbones.compact_vit import WEIGHTS_FILE, ConvPatchEmbed, create_compact_vit
-from trainables.backbones.pretrain_augment import augment, unpack
-from trainables.backbones.pretrain_compact_vit import learning_rate
-from trainables.backbones.pretrain_concepts import (
+from trainables.backbones.pretraining.augment import augment, unpack
+from trainables.backbones.pretraining.concepts import (
     PretrainingSet,
     check_disjoint,
     concept_of,
     strict_key,
 )
-from trainables.backbones.probe import (
+from trainables.backbones.pretraining.probe import (
     Split,
     extract_features,
     linear_accuracy,
     nearest_class_mean_accuracy,
 )
-from trainables.data.icons import load_icons, load_icons_metadata
+from trainables.backbones.pretraining.train import learning_rate
+from trainables.data_sets.icons.icon_set import load_icons, load_icons_metadata
 
 
-def images(count: int) -> torch.Tensor:
-    return torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def test_features_have_the_stated_shape_and_repeat() -> None:
+def test_features_have_the_stated_shape_and_repeat_whatever_the_batch() -> None:
+    images = torch.rand(6, 1, 32, 32, generator=seeded())
     model = create_compact_vit()
     assert not model.training
     with torch.inference_mode():
-        first, again = model(images(4)), create_compact_vit()(images(4))
-    assert first.shape == (4, 160)
-    assert torch.equal(first, again)
-    assert first.isfinite().all()
-
-
-def test_batch_composition_does_not_matter() -> None:
-    model = create_compact_vit()
-    with torch.inference_mode():
-        assert torch.allclose(model(images(6))[:2], model(images(6)[:2]), atol=1e-4)
+        features, again, few = model(images), create_compact_vit()(images), model(images[:2])
+    assert features.shape == (6, 160)
+    assert torch.equal(features, again)
+    assert features.isfinite().all()
+    assert torch.allclose(features[:2], few, atol=1e-4)
 
 
 def test_blocks_are_stock_and_have_fused_qkv() -> None:
     model = create_compact_vit(pretrained=False)
     shapes = [m.weight.shape for n, m in model.named_modules() if n.endswith("attn.qkv")]
     assert shapes == [torch.Size([480, 160])] * 4
-    assert all(
-        type(b).__module__.startswith("timm.") for b in model.get_submodule("blocks").children()
-    )
+    blocks = model.get_submodule("blocks").children()
+    assert all(type(block).__module__.startswith("timm.") for block in blocks)
 
 
 def test_weights_are_half_precision_complete_and_small() -> None:
     assert WEIGHTS_FILE.stat().st_size <= 6_000_000
     state = create_compact_vit().state_dict()
-    assert all(
-        torch.equal(value, value.half().float())
-        for value in state.values()
-        if value.is_floating_point()
-    )
+    floats = [value for value in state.values() if value.is_floating_point()]
+    assert all(torch.equal(value, value.half().float()) for value in floats)
     variances = [value for name, value in state.items() if name.endswith("running_var")]
     assert variances
     assert not any(torch.equal(value, torch.ones_like(value)) for value in variances)
@@ -88,6 +77,7 @@ def test_strict_key_sees_through_order_number_and_plural() -> None:
     assert strict_key("rocket") != strict_key("rockets-launch")
 
 
+@pytest.mark.slow
 def test_a_benchmark_name_or_bitmap_in_pretraining_is_refused() -> None:
     blank = np.full((1, 64, 32), 255, np.uint8)
     zero = np.zeros(1, np.int64)
@@ -130,7 +120,7 @@ def test_probes_solve_separable_features_and_not_noise() -> None:
     assert nearest_class_mean_accuracy(train, noise) < 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_card_states_the_nearest_class_mean_accuracy_that_the_weights_reach() -> None:
     card = WEIGHTS_FILE.with_name("compact_vit_card.md").read_text(encoding="utf-8")
     row = re.search(r"\| compact_vit \| ([0-9.]+) \| ([0-9.]+) \|", card)

@@ -3,11 +3,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables import catalog
-from trainables.backbones.adapted import feature_width, insert_branches
+from trainables.backbones.adapted import dry_run, insert_branches
+from trainables.backbones.info import LayerInfo
 from trainables.backbones.inspection import layers_of, watch_calls
 from trainables.backbones.registry import EMBEDDED
-from trainables.catalog import LayerInfo
+from trainables.config import catalog
 
 
 @pytest.mark.parametrize("name", catalog.BACKBONES)
@@ -16,10 +16,10 @@ def test_the_catalog_has_the_layers_that_the_embedded_networks_have(name: str) -
     info = catalog.BACKBONES[name]
     assert layers_of(network) == info.layers
     assert info.image_size is not None
-    found = {one.path: network.get_submodule(one.path) for one in info.layers}
-    with torch.no_grad(), watch_calls(found) as called:
+    modules = {layer.path: network.get_submodule(layer.path) for layer in info.layers}
+    with torch.no_grad(), watch_calls(modules) as called:
         features = network.eval()(torch.zeros(1, 1, info.image_size, info.image_size))
-    assert set(called) == set(found)
+    assert set(called) == set(modules)
     assert features.ndim == 2
 
 
@@ -65,17 +65,17 @@ def test_a_layer_that_the_network_passes_by_is_found_when_built(path: str, fine:
     assert network.get_submodule(path) is layers["layer_00"]
     images = torch.zeros(1, 1, 2, 2)
     if fine:
-        assert feature_width(network, selected, images) == 4
+        assert dry_run(network, selected, images) == (4, 1)
     else:
         with pytest.raises(ValueError, match=r"backbone.layers .* never calls read"):
-            feature_width(network, selected, images)
+            dry_run(network, selected, images)
 
 
 def test_watching_ends_with_the_block() -> None:
     layer = nn.Linear(2, 2)
-    with watch_calls({"one": layer}) as called:
+    with watch_calls({"layer": layer}) as called:
         layer(torch.zeros(1, 2))
-    assert called == ["one"]
+    assert called == ["layer"]
     called.clear()
     layer(torch.zeros(1, 2))
     assert not called

@@ -1,8 +1,8 @@
 import pytest
 
-from trainables import catalog
 from trainables.backbones import selection
-from trainables.catalog import LayerInfo
+from trainables.backbones.info import LayerInfo
+from trainables.config import catalog
 
 VIT = catalog.BACKBONES["compact_vit"].layers
 SWIN = catalog.BACKBONES["test_swin"].layers
@@ -21,7 +21,7 @@ EFFICIENTNET = tuple(
 
 
 def paths(chosen: dict[str, LayerInfo]) -> list[str]:
-    return [one.path for one in chosen.values()]
+    return [layer.path for layer in chosen.values()]
 
 
 def test_default_is_qkv_then_mlps_then_convolutions_without_gates() -> None:

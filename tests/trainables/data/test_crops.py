@@ -8,12 +8,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import ks_2samp
 from torch import Tensor
 
-from trainables import timm_compat  # before torchvision
+from tests.trainables.draws import seeded
+from trainables.backbones import timm_compat  # before torchvision
 from trainables.data.batches import LARGE_PAGES, TaskImages, random_boxes, random_crops
-from trainables.data.decoding import fit
-from trainables.data.images import StoredImages, image_source
+from trainables.data.cache.decoding import fit
+from trainables.data.images import ArrayImages, ImageSource, StoredImages, image_source
 from trainables.data.stream import ImageSet
 
 assert timm_compat
@@ -37,10 +39,6 @@ class Held:
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         return self.images[row]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def generated(height: int, width: int, seed: int) -> NDArray[np.uint8]:
@@ -69,13 +67,6 @@ def tensor(image: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
-def distance(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """Largest distance between the two distribution functions (Kolmogorov–Smirnov)."""
-    points = np.sort(np.concatenate([ours, theirs]))
-    below = [np.searchsorted(np.sort(one), points, "right") / len(one) for one in (ours, theirs)]
-    return float(np.abs(below[0] - below[1]).max())
-
-
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("share", [0.05, 0.08, 0.6])
 def test_boxes_are_distributed_as_those_of_torchvision(
@@ -98,22 +89,19 @@ def test_boxes_are_distributed_as_those_of_torchvision(
         "top": lambda box: box[:, 1],
     }
     for name, statistic in statistics.items():
-        assert distance(statistic(ours), statistic(theirs)) < KOLMOGOROV, name
+        assert ks_2samp(statistic(ours), statistic(theirs)).statistic < KOLMOGOROV, name
 
 
 def test_boxes_of_one_size_are_the_same_as_of_many() -> None:
     heights, widths = torch.full((50,), 40), torch.full((50,), 70)
-    one, many = (
-        random_boxes(50, 40, 70, 0.3, seeded()),
-        random_boxes(50, heights, widths, 0.3, seeded()),
-    )
-    assert torch.equal(one, many)
+    of_many = random_boxes(50, heights, widths, 0.3, seeded())
+    assert torch.equal(of_many, random_boxes(50, 40, 70, 0.3, seeded()))
 
 
 @pytest.mark.parametrize("kind", ["generated", "photographs"])
 def test_a_crop_is_the_one_of_torchvision_to_a_level(kind: str) -> None:
     """The same box and flip: only rounding differs, on images of any size, also upwards."""
-    images = photographs() if kind == "photographs" else [generated(*one, 0) for one in SIZES]
+    images = photographs() if kind == "photographs" else [generated(*size, 0) for size in SIZES]
     images = (images * 4)[:8]
     pieces = [tensor(image) for image in images]
     crops = random_crops(pieces, 64, 0.05, seeded(3))
@@ -185,13 +173,16 @@ def test_a_cache_blurs_crops_by_a_few_levels(
     assert 0.5 < float(np.mean(differences)) < levels
 
 
+@pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("augmentation", ["affine", "random_resized_crop", "none"])
-def test_batches_of_stored_images_are_repeatable(augmentation: str) -> None:
-    held = Held([generated(*size, seed) for seed, size in enumerate(((20, 30), (40, 25)) * 3)], 18)
-    source = image_source(held, 16, torch.device("cpu"))
+def test_batches_are_repeatable_and_in_the_range_of_pixels(augmentation: str, stored: bool) -> None:
+    images = [generated(*size, seed) for seed, size in enumerate(((20, 30), (40, 25)) * 3)]
+    source: ImageSource = image_source(Held(images, 18), 16, torch.device("cpu"))
+    if not stored:
+        source = ArrayImages(source.views(torch.arange(6)))
     data = ImageSet(source, torch.tensor([4, 0, 3, 5]), torch.arange(4))
     drawn = [
-        torch.cat([one for one, _ in TaskImages(data, 3, augmentation, seeded(2)).shuffled()])
+        torch.cat([images for images, _ in TaskImages(data, 3, augmentation, seeded(2)).shuffled()])
         for _ in range(2)
     ]
     assert drawn[0].shape == (4, 3, 16, 16)
@@ -215,21 +206,21 @@ def test_reading_a_mapped_file_warns_of_nothing(
 def test_threads_change_no_batch_and_keep_their_setting_to_themselves() -> None:
     held = Held([generated(20, 30, seed) for seed in range(7)], 18)
     rows, before = torch.tensor([6, 0, 3, 3, 1, 5, 2, 4]), torch.get_num_threads()
-    found = []
+    batches = []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             source = StoredImages(held, 16, torch.device("cpu"))
             assert source.each(lambda item: item * 2, range(8)) == list(range(0, 16, 2))
             crops = random_crops(source.pieces(rows), 16, 0.1, seeded(), source.each)
-            found.append((source.views(rows), crops))
+            batches.append((source.views(rows), crops))
             with ThreadPoolExecutor(1) as later:
                 assert later.submit(torch.get_num_threads).result() == threads
             assert torch.get_num_threads() == threads
             assert set(source.each(lambda _: torch.get_num_threads(), range(9))) == {1}
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(*batches, strict=True))
 
 
 def test_batches_in_large_pages_are_new_memory_each_time() -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables import catalog
-from trainables.config import DataConfig
+from trainables.config import DataConfig, catalog
 from trainables.data.embedded import embedded_manifest
-from trainables.data.manifest import read_manifest
 from trainables.data.prepare import prepare, split_of
 from trainables.data.sources import SOURCES, load_arrays
+from trainables.data_sets.manifest import read_manifest
 
 PINNED = {
     ("icons", "random"): "93b97bd048c146615323fbf094ebb176a2d78a90621623b0f37e5319793072a0",
@@ -28,45 +27,39 @@ def test_the_split_is_the_one_that_is_pinned(name: str, split: str) -> None:
     whole = DataConfig(name=name, split=split, image_size=sizes[0])
     few = replace(whole, tasks=3, classes=5, train_per_class=4, test_per_class=2)
     other = replace(whole, image_size=sizes[1], evaluation="test", class_order="natural")
-    assert {split_of(one).sha256 for one in (whole, few, other)} == {PINNED[name, split]}
+    assert {split_of(config).sha256 for config in (whole, few, other)} == {PINNED[name, split]}
 
 
 @pytest.mark.parametrize(("name", "split"), ALL)
-def test_the_manifest_says_what_is_trained_and_tested_on(name: str, split: str) -> None:
+def test_the_manifest_says_what_is_trained_and_tested_on_and_is_written(
+    name: str, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path))
     config = DataConfig(name=name, split=split, image_size=32)
     manifest, arrays = embedded_manifest(config), load_arrays(config)
-    assert [one.label for one in manifest.entries] == arrays.labels.tolist()
-    assert len({one.path for one in manifest.entries}) == len(arrays.images)
+    assert [entry.label for entry in manifest.entries] == arrays.labels.tolist()
+    assert len({entry.path for entry in manifest.entries}) == len(arrays.images)
     for part, rows in (("train", arrays.train_rows), ("test", arrays.test_rows)):
-        listed = [row for row, one in enumerate(manifest.entries) if one.split == part]
+        listed = [row for row, entry in enumerate(manifest.entries) if entry.split == part]
         assert listed == rows.tolist() and len(rows)
     assert manifest.class_names == arrays.class_names
-    for one in manifest.entries:
-        assert one.path.startswith(f"{manifest.class_names[one.label]}/")
+    for entry in manifest.entries:
+        assert entry.path.startswith(f"{manifest.class_names[entry.label]}/")
+    done = prepare(config)
+    assert read_manifest(done.manifest) == manifest
+    assert (done.train, done.test) == (len(arrays.train_rows), len(arrays.test_rows))
+    # Nothing is decoded: the images are there.
+    assert [path.name for path in tmp_path.iterdir()] == ["manifests"]
 
 
 def test_unseen_families_are_never_trained_on() -> None:
     entries = embedded_manifest(DataConfig(split="unseen_family")).entries
     families = {
-        split: {one.path.rpartition("/")[2] for one in entries if one.split == split}
+        split: {entry.path.rpartition("/")[2] for entry in entries if entry.split == split}
         for split in ("train", "test")
     }
     assert families["train"] and families["test"]
     assert not families["train"] & families["test"]
-
-
-@pytest.mark.parametrize(("name", "split"), ALL)
-def test_prepare_writes_the_manifest(
-    name: str, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path))
-    config = DataConfig(name=name, split=split, image_size=32)
-    done = prepare(config)
-    assert read_manifest(done.manifest) == embedded_manifest(config)
-    arrays = load_arrays(config)
-    assert (done.train, done.test) == (len(arrays.train_rows), len(arrays.test_rows))
-    # Nothing is decoded: the images are there.
-    assert [path.name for path in tmp_path.iterdir()] == ["manifests"]
 
 
 def test_members_of_a_class_are_around_the_same_image() -> None:

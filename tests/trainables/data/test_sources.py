@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainables.data import trees
+from tests.trainables.data_sets import trees
 from trainables.config import DataConfig
 from trainables.data.prepare import split_of
 from trainables.data.sources import load_arrays
@@ -66,11 +66,11 @@ def test_a_class_that_came_after_the_config_was_checked_is_refused(root: Path) -
 @pytest.mark.parametrize("name", ["icons", "gaussian", "folder:mine"])
 def test_another_split_than_the_one_stated_is_refused(name: str, root: Path) -> None:
     place = str(root) if name == "folder:mine" else None
-    found = DataConfig(name=name, root=place, tasks=2, image_size=32)
-    right = split_of(found).sha256
-    load_arrays(replace(found, split_sha256=right))
+    config = DataConfig(name=name, root=place, tasks=2, image_size=32)
+    right = split_of(config).sha256
+    load_arrays(replace(config, split_sha256=right))
     shutil.rmtree(root.parent / "cache", ignore_errors=True)
     with pytest.raises(ValueError, match=f"{name} must have the split {'0' * 64}.* has {right}"):
-        load_arrays(replace(found, split_sha256="0" * 64))
+        load_arrays(replace(config, split_sha256="0" * 64))
     # It is found before anything is decoded.
     assert not (root.parent / "cache").exists()

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.draws import normal, seeded
 from trainables.low_rank.alpha_scope import AlphaScope, alpha_scopes
-from trainables.low_rank.branch import LowRankBranch, LowRankLinear
+from trainables.low_rank.branch import LowRankLinear
 
 SCOPES = ("global", "layer", "branch")
 NORMALISERS = ("frobenius", "factor_norms")
@@ -25,22 +26,43 @@ def make_layers(slices: Sequence[str] = ("q", "v")) -> Layers:
 
 
 def open_pairs(layers: Layers, seed: int, rank: int = 2) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for layer in layers.values():
         for branch in layer.add_branch(rank).values():
             with torch.no_grad():
                 for tensor in (branch.up, branch.down):
-                    shape = tensor.shape
-                    tensor.copy_(torch.randn(shape, generator=generator, dtype=torch.float64))
+                    tensor.copy_(normal(*tensor.shape, seed=generator))
 
 
 def train(scopes: Sequence[AlphaScope], reset: bool, seed: int) -> None:
     """Moves every parameter that a scope gives, as an optimiser would."""
-    generator = torch.Generator().manual_seed(100 + seed)
+    generator = seeded(100 + seed)
     for scope in scopes:
         for parameter in scope.open(0.8, reset):
             with torch.no_grad():
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
+
+
+def close(
+    scopes: Sequence[AlphaScope],
+    task: int,
+    normaliser: str = "frobenius",
+    tau: float | None = None,
+) -> None:
+    for scope in scopes:
+        scope.close(task, normaliser, tau)
+
+
+def with_old_pairs(scope: str, tasks: int = 3) -> tuple[Layers, list[AlphaScope]]:
+    """Layers after `tasks` tasks, with the pairs of another one open."""
+    layers = make_layers()
+    scopes = alpha_scopes(layers, scope)
+    for task in range(1, tasks + 1):
+        open_pairs(layers, task)
+        train(scopes, reset=False, seed=task)
+        close(scopes, task)
+    open_pairs(layers, tasks + 1)
+    return layers, scopes
 
 
 def deltas(layers: Layers) -> Tensor:
@@ -58,8 +80,8 @@ def test_the_function_does_not_jump_at_a_task_boundary(scope: str, normaliser: s
         for layer in layers.values():
             for name in layer.slices:
                 nn.init.zeros_(layer.branch_of(name).up)
-        for one in scopes:
-            one.open(0.8, reset=False)
+        for tied in scopes:
+            tied.open(0.8, reset=False)
         torch.testing.assert_close(deltas(layers), old, atol=1e-12, rtol=0)
         for layer in layers.values():
             layer.branches.clear()
@@ -67,56 +89,38 @@ def test_the_function_does_not_jump_at_a_task_boundary(scope: str, normaliser: s
         open_pairs(layers, task)
         train(scopes, reset=False, seed=task)
         before = deltas(layers)
-        for one in scopes:
-            one.close(task, normaliser, tau=None)
+        close(scopes, task, normaliser)
         torch.testing.assert_close(deltas(layers), before, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("scope", "expected"), [("global", 1), ("layer", 2), ("branch", 4)])
 def test_slices_of_a_scope_have_one_parameter(scope: str, expected: int) -> None:
-    layers = make_layers()
-    scopes = alpha_scopes(layers, scope)
+    layers, scopes = with_old_pairs(scope, tasks=2)
     assert len(scopes) == expected
-    for task in (1, 2):
-        open_pairs(layers, task)
-        train(scopes, reset=False, seed=task)
-        for one in scopes:
-            one.close(task, "frobenius", tau=None)
-    open_pairs(layers, 3)
-    given = [parameter for one in scopes for parameter in one.open(0.8, reset=False)]
-    assert len(given) == len({id(one) for one in given}) == 2 * expected
+    opened = [parameter for tied in scopes for parameter in tied.open(0.8, reset=False)]
+    assert len(opened) == len({id(alpha) for alpha in opened}) == 2 * expected
     stacks = [layer.stack_of(name) for layer in layers.values() for name in layer.slices]
     pairs = [layer.branch_of(name) for layer in layers.values() for name in layer.slices]
     held = {id(stack.alpha) for stack in stacks} | {id(pair.magnitude) for pair in pairs}
-    assert held == {id(one) for one in given}
-    for one in scopes:
-        for stack in one.stacks:
-            assert torch.equal(stack.alpha, one.stacks[0].alpha)
+    assert held == {id(alpha) for alpha in opened}
+    for tied in scopes:
+        for stack in tied.stacks:
+            assert torch.equal(stack.alpha, tied.stacks[0].alpha)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_shares_are_norms_relative_to_their_root_mean_square(scope: str) -> None:
-    layers = make_layers()
-    scopes = alpha_scopes(layers, scope)
-    open_pairs(layers, 1)
-    norms = {
-        id(pair): torch.linalg.matrix_norm(pair.up @ pair.down).detach()
-        for pair in all_pairs(scopes)
-    }
-    for one in scopes:
-        mine = torch.stack([norms[id(pair)] for pair in one.pairs])
-        one.open(0.8, reset=False)
-        one.close(1, "frobenius", tau=None)
-        shares = torch.cat([stack.share for stack in one.stacks])
+    _, scopes = with_old_pairs(scope, tasks=0)
+    for tied in scopes:
+        mine = torch.stack([torch.linalg.matrix_norm(pair.delta()).detach() for pair in tied.pairs])
+        tied.open(0.8, reset=False)
+        tied.close(1, "frobenius", tau=None)
+        shares = torch.cat([stack.share for stack in tied.stacks])
         scale = mine.square().mean().sqrt()
         torch.testing.assert_close(shares, mine / scale)
-        assert float(one.stacks[0].alpha.detach()) == pytest.approx(0.8 * float(scale))
+        assert float(tied.stacks[0].alpha.detach()) == pytest.approx(0.8 * float(scale))
         if scope == "branch":
             assert shares.tolist() == [1.0]
-
-
-def all_pairs(scopes: Sequence[AlphaScope]) -> list[LowRankBranch]:
-    return [pair for one in scopes for pair in one.pairs]
 
 
 @pytest.mark.parametrize("normaliser", NORMALISERS)
@@ -136,14 +140,13 @@ def test_a_reset_sets_every_magnitude_back_and_the_function_jumps(
             if normaliser == "factor_norms":
                 norm = torch.linalg.matrix_norm(up) * torch.linalg.matrix_norm(down)
             expected[name][layer.slices["v"]] += 0.8 * up @ down / norm
-        for one in scopes:
-            one.close(task, normaliser, tau=None)
+        close(scopes, task, normaliser)
     before = deltas(layers)
     open_pairs(layers, 4)
     for layer in layers.values():
         nn.init.zeros_(layer.branch_of("v").up)
-    for one in scopes:
-        assert all(bool((alpha == 0.8).all()) for alpha in one.open(0.8, reset=True))
+    for tied in scopes:
+        assert all(bool((alpha == 0.8).all()) for alpha in tied.open(0.8, reset=True))
     after = torch.cat([expected[name].flatten() for name in layers])
     torch.testing.assert_close(deltas(layers), after, atol=1e-7, rtol=0)
     assert float((after - before).abs().max()) > 0.1
@@ -163,10 +166,9 @@ def test_pairs_of_zeros_do_no_harm(scope: str, everywhere: bool, tau: float | No
                 nn.init.zeros_(layer.branch_of("v").up)
         train(scopes, reset=False, seed=task)
         before = deltas(layers)
-        for one in scopes:
-            one.close(task, "frobenius", tau)
+        close(scopes, task, tau=tau)
         assert bool(torch.isfinite(deltas(layers)).all())
         torch.testing.assert_close(deltas(layers), before, atol=1e-12, rtol=0)
         if everywhere:
             kept = 1 if tau else task
-            assert [len(stack) for one in scopes for stack in one.stacks] == [kept] * 4
+            assert [len(stack) for tied in scopes for stack in tied.stacks] == [kept] * 4

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.draws import normal, seeded
 from trainables.low_rank.directions import DirectionStack, pair_norm, similarity
 
 IN, OUT = 9, 7
@@ -12,14 +13,8 @@ Pair = tuple[Tensor, Tensor]
 
 
 def random_pairs(ranks: Sequence[int] = (3, 1, 2), seed: int = 0) -> list[Pair]:
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        (
-            torch.randn(OUT, rank, generator=generator, dtype=torch.float64),
-            torch.randn(rank, IN, generator=generator, dtype=torch.float64),
-        )
-        for rank in ranks
-    ]
+    generator = seeded(seed)
+    return [(normal(OUT, k, seed=generator), normal(k, IN, seed=generator)) for k in ranks]
 
 
 def dense_norm(up: Tensor, down: Tensor, normaliser: str) -> Tensor:
@@ -37,22 +32,19 @@ def filled(pairs: Sequence[Pair], normaliser: str = "frobenius") -> DirectionSta
 
 
 @pytest.mark.parametrize("normaliser", NORMALISERS)
-def test_the_sum_is_that_over_unit_pairs(normaliser: str) -> None:
+def test_pairs_add_as_old_ones_what_they_did_and_then_as_unit_pairs(normaliser: str) -> None:
     pairs = random_pairs()
     stack = filled(pairs, normaliser)
+    before = sum((0.5 + k) * up @ down for k, (up, down) in enumerate(pairs, start=1))
+    torch.testing.assert_close(stack.delta(), before, atol=1e-12, rtol=0)
     with torch.no_grad():
         stack.alpha.copy_(torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64))
     expected = torch.zeros(OUT, IN, dtype=torch.float64)
     for alpha, (up, down) in zip((0.3, -1.2, 2.0), pairs, strict=True):
-        expected += alpha * (up @ down) / dense_norm(up, down, normaliser)
+        norm = dense_norm(up, down, normaliser)
+        assert float(pair_norm(up, down, normaliser)) == pytest.approx(float(norm), rel=1e-12)
+        expected += alpha * (up @ down) / norm
     torch.testing.assert_close(stack.delta(), expected, atol=1e-13, rtol=0)
-
-
-@pytest.mark.parametrize("normaliser", NORMALISERS)
-def test_a_pair_adds_as_an_old_one_what_it_added_before(normaliser: str) -> None:
-    pairs = random_pairs()
-    expected = sum((0.5 + k) * up @ down for k, (up, down) in enumerate(pairs, start=1))
-    torch.testing.assert_close(filled(pairs, normaliser).delta(), expected, atol=1e-12, rtol=0)
 
 
 def test_a_share_is_the_norm_over_the_scale() -> None:
@@ -63,13 +55,6 @@ def test_a_share_is_the_norm_over_the_scale() -> None:
     assert float(stack.share) == pytest.approx(0.25, abs=1e-15)
     assert float(stack.alpha.detach()) == pytest.approx(0.8 * 4 * float(norm), rel=1e-7)
     torch.testing.assert_close(stack.delta(), 0.8 * up @ down, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("normaliser", NORMALISERS)
-def test_norms_from_thin_factors_are_the_dense_ones(normaliser: str) -> None:
-    for up, down in random_pairs():
-        expected = float(dense_norm(up, down, normaliser))
-        assert float(pair_norm(up, down, normaliser)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_inner_products_are_the_dense_ones() -> None:

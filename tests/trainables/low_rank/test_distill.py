@@ -4,28 +4,17 @@ from torch import Tensor, nn
 
 from tests.trainables.low_rank.test_alpha_scope import (
     SCOPES,
-    Layers,
+    close,
     deltas,
     make_layers,
     open_pairs,
-    train,
+    with_old_pairs,
 )
-from trainables.low_rank.alpha_scope import AlphaScope, alpha_scopes
+from trainables.low_rank.alpha_scope import alpha_scopes
 from trainables.low_rank.branch import LowRankLinear
 from trainables.low_rank.distill import fit
 
 TAU = 9e-4
-
-
-def with_old_pairs(scope: str, tasks: int = 3) -> tuple[Layers, list[AlphaScope]]:
-    layers = make_layers()
-    scopes = alpha_scopes(layers, scope)
-    for task in range(1, tasks + 1):
-        open_pairs(layers, task)
-        train(scopes, reset=False, seed=task)
-        for one in scopes:
-            one.close(task, "frobenius", tau=None)
-    return layers, scopes
 
 
 def combine(layer: LowRankLinear, name: str, factors: Tensor) -> None:
@@ -40,18 +29,17 @@ def combine(layer: LowRankLinear, name: str, factors: Tensor) -> None:
 @pytest.mark.parametrize("scope", SCOPES)
 def test_an_exact_combination_of_old_pairs_is_dropped_and_nothing_moves(scope: str) -> None:
     layers, scopes = with_old_pairs(scope)
-    open_pairs(layers, 4)
     factors = torch.tensor([0.7, -1.5, 0.2], dtype=torch.float64)
     for layer in layers.values():
         for name in layer.slices:
             combine(layer, name, factors)
-    before_alpha = [one.stacks[0].alpha.detach().clone() for one in scopes]
-    for one in scopes:
-        one.open(0.8, reset=False)
+    before_alpha = [tied.stacks[0].alpha.detach().clone() for tied in scopes]
+    for tied in scopes:
+        tied.open(0.8, reset=False)
     before = deltas(layers)
-    for one, old in zip(scopes, before_alpha, strict=True):
-        one.close(4, "frobenius", TAU)
-        for stack in one.stacks:
+    for tied, old in zip(scopes, before_alpha, strict=True):
+        tied.close(4, "frobenius", TAU)
+        for stack in tied.stacks:
             assert stack.task.tolist() == [1, 2, 3]
             torch.testing.assert_close(stack.alpha, old + 0.8 * factors, atol=1e-6, rtol=0)
     torch.testing.assert_close(deltas(layers), before, atol=1e-6, rtol=0)
@@ -61,40 +49,38 @@ def test_an_exact_combination_of_old_pairs_is_dropped_and_nothing_moves(scope: s
 @pytest.mark.parametrize("scope", SCOPES)
 def test_an_orthogonal_pair_is_kept(scope: str) -> None:
     layers, scopes = with_old_pairs(scope)
-    open_pairs(layers, 4)
     for layer in layers.values():
         for name in layer.slices:
             branch = layer.branch_of(name)
             # Rows outside the inputs that old pairs read (3 of rank 2, in 8 or 12 dimensions).
             basis = torch.linalg.svd(layer.stack_of(name).down)[2][6:]
             branch.down = nn.Parameter(basis[:2].clone())
-    for one in scopes:
-        one.open(0.8, reset=False)
-        found, residual = fit(one.stacks, one.pairs)
+    for tied in scopes:
+        tied.open(0.8, reset=False)
+        coefficients, residual = fit(tied.stacks, tied.pairs)
         assert residual == pytest.approx(1.0, abs=1e-12)
-        assert float(found.abs().max()) < 1e-12
-        one.close(4, "frobenius", 0.999)
-        assert all(stack.task.tolist() == [1, 2, 3, 4] for stack in one.stacks)
+        assert float(coefficients.abs().max()) < 1e-12
+        tied.close(4, "frobenius", 0.999)
+        assert all(stack.task.tolist() == [1, 2, 3, 4] for stack in tied.stacks)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_fit_is_that_of_dense_matrices(scope: str) -> None:
-    layers, scopes = with_old_pairs(scope)
-    open_pairs(layers, 4)
-    for one in scopes:
+    _, scopes = with_old_pairs(scope)
+    for tied in scopes:
         columns, target = [], []
-        for stack, pair in zip(one.stacks, one.pairs, strict=True):
+        for stack, pair in zip(tied.stacks, tied.pairs, strict=True):
             units = [
                 stack.share[k] * stack.up[:, stack.owner == k] @ stack.down[stack.owner == k]
                 for k in range(3)
             ]
             columns.append(torch.stack([unit.flatten() for unit in units], dim=1))
             target.append((pair.up @ pair.down).detach().flatten())
-        matrix, wanted = torch.cat(columns), torch.cat(target)
-        expected = torch.linalg.lstsq(matrix, wanted[:, None]).solution[:, 0]
-        found, residual = fit(one.stacks, one.pairs)
-        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
-        missed = (matrix @ expected - wanted).square().sum() / wanted.square().sum()
+        matrix, new_pair = torch.cat(columns), torch.cat(target)
+        expected = torch.linalg.lstsq(matrix, new_pair[:, None]).solution[:, 0]
+        coefficients, residual = fit(tied.stacks, tied.pairs)
+        torch.testing.assert_close(coefficients, expected, atol=1e-10, rtol=1e-10)
+        missed = (matrix @ expected - new_pair).square().sum() / new_pair.square().sum()
         assert residual == pytest.approx(float(missed), rel=1e-9)
 
 
@@ -103,14 +89,12 @@ def test_slices_of_one_magnitude_are_kept_or_dropped_together() -> None:
     kept = {}
     for scope in SCOPES:
         layers, scopes = with_old_pairs(scope)
-        open_pairs(layers, 4)
-        first = layers["layer_8"]
-        combine(first, "q", torch.tensor([0.7, -1.5, 0.2], dtype=torch.float64))
+        combine(layers["layer_8"], "q", torch.tensor([0.7, -1.5, 0.2], dtype=torch.float64))
         before = deltas(layers)
-        for one in scopes:
-            one.open(1.0, reset=False)
-            one.close(4, "frobenius", TAU)
-        kept[scope] = [len(stack) for one in scopes for stack in one.stacks]
+        for tied in scopes:
+            tied.open(1.0, reset=False)
+            tied.close(4, "frobenius", TAU)
+        kept[scope] = [len(stack) for tied in scopes for stack in tied.stacks]
         torch.testing.assert_close(deltas(layers), before, atol=1e-6, rtol=0)
     assert kept == {"global": [4] * 4, "layer": [4] * 4, "branch": [3, 4, 4, 4]}
 
@@ -120,21 +104,11 @@ def test_equal_old_directions_share_a_new_one_between_them() -> None:
     scopes = alpha_scopes(layers, "branch")
     for task in (1, 2):
         open_pairs(layers, seed=1)
-        for one in scopes:
-            one.open(0.8, reset=False)
-            one.close(task, "frobenius", tau=None)
+        for tied in scopes:
+            tied.open(0.8, reset=False)
+        close(scopes, task)
     open_pairs(layers, seed=1)
-    for one in scopes:
-        found, residual = fit(one.stacks, one.pairs)
+    for tied in scopes:
+        coefficients, residual = fit(tied.stacks, tied.pairs)
         assert residual < 1e-12
-        assert float(found[0]) == pytest.approx(float(found[1]), rel=1e-6)
-
-
-def test_the_first_pair_is_kept_with_any_tau() -> None:
-    layers = make_layers()
-    scopes = alpha_scopes(layers, "global")
-    open_pairs(layers, 1)
-    for one in scopes:
-        one.open(0.8, reset=False)
-        one.close(1, "frobenius", 0.999)
-        assert all(stack.task.tolist() == [1] for stack in one.stacks)
+        assert float(coefficients[0]) == pytest.approx(float(coefficients[1]), rel=1e-6)

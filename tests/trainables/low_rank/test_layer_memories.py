@@ -1,9 +1,8 @@
-import logging
-
 import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.draws import normal, seeded
 from trainables.low_rank.down_init import STRATEGIES
 from trainables.low_rank.dual_gpm import DualGPM
 from trainables.low_rank.layer_memories import LayerMemories, OnExhaustion
@@ -18,20 +17,19 @@ def build(policy: OnExhaustion, dual: bool = True) -> LayerMemories:
 
 
 def moments(seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    found = {}
+    generator = seeded(seed)
+    by_layer = {}
     for name, width in WIDTHS.items():
-        inputs = torch.randn(80, width, generator=generator, dtype=torch.float64)
+        inputs = normal(80, width, seed=generator)
         # Every task has other leading directions.
         mixing, _ = torch.linalg.qr(inputs[:width])
         inputs = inputs * 0.8 ** torch.arange(width) @ mixing
-        found[name] = inputs.T @ inputs / 80
-    return found
+        by_layer[name] = inputs.T @ inputs / 80
+    return by_layer
 
 
 def design(memories: LayerMemories, seed: int, strategy: str = "designed") -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return memories.design(STRATEGIES[strategy], moments(seed), {}, generator)
+    return memories.design(STRATEGIES[strategy], moments(seed), {}, seeded(seed))
 
 
 @pytest.mark.parametrize("dual", [True, False])
@@ -53,12 +51,12 @@ def test_each_policy_over_sixty_tasks(policy: OnExhaustion, dual: bool) -> None:
             if policy != "released" and task and expected:
                 assert memories[name].angle(rows) == pytest.approx(90, abs=1e-4)
         effective = memories.absorb(moments(task), 0.9 + 0.1 * task / 60, task + 1)
-        lowered = any(one < 0.9 + 0.1 * task / 60 for one in effective.values())
+        lowered = any(threshold < 0.9 + 0.1 * task / 60 for threshold in effective.values())
         assert policy == "relax" or not lowered
     # The alarm rings under "relax" as well, though it keeps free what is asked for.
     free, used, exhausted = memories.dimensions()
     assert exhausted == dict.fromkeys(WIDTHS, True)
-    assert all((one >= RANK) == (policy == "relax") for one in free.values())
+    assert all((dim >= RANK) == (policy == "relax") for dim in free.values())
     assert {name: free[name] + used[name] for name in WIDTHS} == WIDTHS
     assert set(free.values()) == {RANK if policy == "relax" else 0}
 
@@ -85,25 +83,15 @@ def test_what_ignores_the_memory_feels_freeze_alone(strategy: str) -> None:
         assert len(design(memories, 30, strategy)["layer_00"]) == expected
 
 
+@pytest.mark.parametrize("policy", ["freeze", "relax"])
 def test_warns_once_in_a_trial_and_not_again_after_a_restore(
-    caplog: pytest.LogCaptureFixture,
+    policy: OnExhaustion, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memories = build("freeze")
-    with caplog.at_level(logging.WARNING, logger="trainables.low_rank.layer_memories"):
-        for task in range(20):
-            memories.absorb(moments(task), 0.99, task + 1)
-        resumed = build("freeze")
-        resumed.load_state_dict(memories.state_dict())
-        resumed.absorb(moments(20), 0.99, 21)
+    memories, resumed = build(policy), build(policy)
+    for task in range(20):
+        memories.absorb(moments(task), 0.99, task + 1)
+    resumed.load_state_dict(memories.state_dict())
+    resumed.absorb(moments(20), 0.99, 21)
     (record,) = caplog.records
     message = record.getMessage()
-    assert "layer_00" in message and "freeze" in message
-    assert "After task" in message and "rank 4" in message
-
-
-def test_relaxing_warns_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    memories = build("relax")
-    with caplog.at_level(logging.WARNING, logger="trainables.low_rank.layer_memories"):
-        for task in range(20):
-            memories.absorb(moments(task), 0.99, task + 1)
-    assert len(caplog.records) == 1
+    assert all(part in message for part in ("layer_00", policy, "After task", "rank 4"))

@@ -1,23 +1,24 @@
 """Second moments: their products, where a pass ends, and what rounding may not change."""
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from tests.trainables.draws import seeded
+from tests.trainables.trials import tiny
 from trainables.config import TrialConfig
 from trainables.data.batches import to_unit
-from trainables.low_rank import dual_gpm
+from trainables.low_rank import precision
 from trainables.low_rank.branch import LowRankLinear
 from trainables.low_rank.down_init import STRATEGIES
 from trainables.low_rank.dual_gpm import DualGPM, Energy
 from trainables.low_rank.layer_memories import LayerMemories, OnExhaustion
 from trainables.low_rank.moments import TOKENS, WIDE, add_products, second_moments
 from trainables.low_rank.precision import exact_products, product_type
-from trainables.methods.inflora import InfLoRA
+from trainables.methods.inflora.method import InfLoRA
 from trainables.trainer import SequentialTrainer
 
 THRESHOLDS = (0.9, 0.95, 0.99, 0.999)
@@ -25,7 +26,7 @@ THRESHOLDS = (0.9, 0.95, 0.99, 0.999)
 
 def correlated(count: int, width: int, seed: int) -> Tensor:
     """Rows whose strongest direction is 1e3 times its weakest, with a mean that is not 0."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     mixing = torch.randn(width, width, generator=generator) / width**0.5
     scales = torch.logspace(0, -3, width)
     rows: Tensor = (torch.randn(count, width, generator=generator) + 1) * scales @ mixing
@@ -38,21 +39,24 @@ def triangle(rows: Tensor, kind: torch.dtype) -> Tensor:
     return total.tril()
 
 
+def moment_of(rows: Tensor, kind: torch.dtype) -> Tensor:
+    lower = triangle(rows, kind)
+    return (lower + lower.tril(-1).T) / len(rows)
+
+
+@torch.no_grad()
 def inputs_of(
     model: nn.Module, layers: Mapping[str, LowRankLinear], images: Tensor
 ) -> dict[str, Tensor]:
     """The tokens (n, in) that enter each layer."""
     seen: dict[str, Tensor] = {}
-
-    def watch(name: str) -> RemovableHandle:
-        def see(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            seen[name] = given[0].flatten(0, -2)
-
-        return layers[name].register_forward_pre_hook(see)
-
-    handles = [watch(name) for name in layers]
-    with torch.no_grad():
-        model(images)
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.update({name: inputs[0].flatten(0, -2)})
+        )
+        for name, layer in layers.items()
+    ]
+    model(images)
     for handle in handles:
         handle.remove()
     return seen
@@ -81,8 +85,7 @@ def test_a_memory_of_float32_products_decides_the_same_dimensions(energy: Energy
         rows = correlated(2000, 40, seed=task)
         sizes, designed = [], []
         for kind, memory in memories.items():
-            lower = triangle(rows, kind)
-            moment = (lower + lower.tril(-1).T) / len(rows)
+            moment = moment_of(rows, kind)
             designed.append(memory.design(moment, 4))
             memory.absorb(moment, THRESHOLDS[task % 4])
             sizes.append((memory.kind, memory.free_dim, len(designed[-1])))
@@ -93,7 +96,7 @@ def test_a_memory_of_float32_products_decides_the_same_dimensions(energy: Energy
 
 def low_dimensional(tokens: int, dims: int, seed: int) -> Tensor:
     """Rows in `dims` of 64 dimensions, or as many as there are tokens, and not around zero."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     if tokens <= dims:
         return torch.randn(tokens, 64, generator=generator) + 1
     # Sums of a few whole numbers: exact in float32.
@@ -114,23 +117,24 @@ def test_moments_of_low_rank_give_as_many_rows_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rounding of float32 products is no direction; where they are taken, all of it is told."""
-    rank, found = dims + 8, []
+    rank, counted = dims + 8, []
     for kind in (torch.float64, torch.float32):
-        monkeypatch.setattr(dual_gpm, "product_type", lambda _, kind=kind: kind)
-        memories = LayerMemories({"one": DualGPM(64, energy)}, rank, policy)
+        monkeypatch.setattr(precision, "product_type", lambda _, kind=kind: kind)
+        memories = LayerMemories({"layer": DualGPM(64, energy)}, rank, policy)
         counts = []
         for task in range(3):
             rows = low_dimensional(tokens, dims, seed=task)
-            lower = triangle(rows, kind)
-            moment = {"one": (lower + lower.tril(-1).T) / len(rows)}
+            moment = {"layer": moment_of(rows, kind)}
             designed = memories.design(STRATEGIES[strategy], moment, {}, torch.Generator())
             memories.absorb(moment, 0.99, task + 1)
-            counts.append((len(designed["one"]), memories["one"].kind, memories["one"].free_dim))
-        found.append(counts)
-    assert found[0] == found[1]
-    assert found[0][0][0] == (rank if policy == "released" else dims)
+            memory = memories["layer"]
+            counts.append((len(designed["layer"]), memory.kind, memory.free_dim))
+        counted.append(counts)
+    assert counted[0] == counted[1]
+    assert counted[0][0][0] == (rank if policy == "released" else dims)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("energy", ["sigma4", "sigma2"])
 def test_icons_give_the_same_dimensions_over_50_tasks_in_every_precision(energy: Energy) -> None:
     """The default schedule of thresholds: float32 products, and a trial in bfloat16."""
@@ -152,10 +156,7 @@ def test_icons_give_the_same_dimensions_over_50_tasks_in_every_precision(energy:
         model.precision = "bfloat16"
         moments = {"bfloat16": method._moments(model, train)}
         for kind, dtype in (("exact", torch.float64), ("float32", torch.float32)):
-            lower = {name: triangle(inputs[name], dtype) for name in layers}
-            moments[kind] = {
-                name: (one + one.tril(-1).T) / len(inputs[name]) for name, one in lower.items()
-            }
+            moments[kind] = {name: moment_of(inputs[name], dtype) for name in layers}
         for name in layers:
             decided = []
             for kind in ("exact", "float32", "bfloat16"):
@@ -192,36 +193,31 @@ def test_a_pass_ends_at_the_last_adapted_layer(calls: int | None, seen: list[int
     model = Chain()
     layers = {"first": model.first, "second": model.second}
     x = correlated(30, 5, seed=0)
-    found = second_moments(model, layers, x.split(10), calls)
+    moments = second_moments(model, layers, x.split(10), calls)
     assert model.seen_by_the_tail == seen
     with torch.no_grad():
         middle = torch.tanh(model.first(x))
         last = torch.tanh(model.first(middle))
     both = torch.cat([x, middle]).double()
-    torch.testing.assert_close(found["first"], both.T @ both / 60, atol=1e-12, rtol=1e-6)
+    torch.testing.assert_close(moments["first"], both.T @ both / 60, atol=1e-12, rtol=1e-6)
     torch.testing.assert_close(
-        found["second"], last.double().T @ last.double() / 30, atol=1e-12, rtol=1e-6
+        moments["second"], last.double().T @ last.double() / 30, atol=1e-12, rtol=1e-6
     )
     assert not model.first._forward_pre_hooks
 
 
 def test_a_backbone_knows_how_often_its_layers_are_called() -> None:
-    settings = {"method.name": "inflora", "data.tasks": 161, "data.train_per_class": 12}
-    model = SequentialTrainer(TrialConfig.from_params(settings))._model
+    model = SequentialTrainer(tiny("inflora"))._model
     assert model.calls == len(model.layers)
 
 
-def test_an_error_of_the_network_is_not_swallowed_and_leaves_no_hook() -> None:
+def test_an_error_of_the_network_leaves_no_hook_and_no_batches_give_zeros() -> None:
     model = Chain()
+    layers = {"first": model.first}
     with pytest.raises(ZeroDivisionError):
-        second_moments(model, {"one": model.first}, [torch.full((2, 5), torch.nan)])
+        second_moments(model, layers, [torch.full((2, 5), torch.nan)])
     assert not model.first._forward_pre_hooks
-
-
-def test_no_batches_give_zeros() -> None:
-    model = Chain()
-    batches: Iterator[Tensor] = iter(())
-    assert not second_moments(model, {"one": model.first}, batches)["one"].any()
+    assert not second_moments(model, layers, [])["first"].any()
 
 
 def test_exact_products_are_not_rounded_by_autocast() -> None:
@@ -237,5 +233,5 @@ def test_exact_products_are_not_rounded_by_autocast() -> None:
 
 
 def test_a_cpu_takes_products_in_float64_and_a_gpu_in_float32() -> None:
-    kinds = [product_type(torch.device(one)) for one in ("cpu", "cuda")]
+    kinds = [product_type(torch.device(device)) for device in ("cpu", "cuda")]
     assert kinds == [torch.float64, torch.float32]

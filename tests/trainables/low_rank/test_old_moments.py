@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.draws import normal
 from trainables.low_rank.old_moments import OldMoments, packed, unpacked
 
 
 def moment(seed: int, dim: int = 7) -> Tensor:
-    x = torch.randn(20, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = normal(20, dim, seed=seed)
     return x.T @ x / 20
 
 
@@ -36,12 +37,12 @@ def test_the_mean_weights_each_task_by_its_images() -> None:
 
 def test_what_is_kept_is_what_a_checkpoint_holds() -> None:
     """So that a resumed trial goes on from the same bits."""
-    one, other = OldMoments(), OldMoments()
-    one.add({"a": moment(0)}, 10)
-    other.load_state_dict(one.state_dict())
-    for old in (one, other):
+    first, other = OldMoments(), OldMoments()
+    first.add({"a": moment(0)}, 10)
+    other.load_state_dict(first.state_dict())
+    for old in (first, other):
         old.add({"a": moment(1)}, 5)
-    assert torch.equal(one.mean("a"), other.mean("a"))
+    assert torch.equal(first.mean("a"), other.mean("a"))
 
 
 def test_nothing_is_kept_where_it_is_not_enabled() -> None:

@@ -1,50 +1,43 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.config import TrialConfig
+from tests.trainables.trials import run, tiny
 from trainables.data.batches import to_unit
-from trainables.trainer import SequentialTrainer, TaskResult
-
-MakeConfig = Callable[..., TrialConfig]
+from trainables.trainer import SequentialTrainer
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_nearest_mean_is_the_classification_by_hand(metric: str, tiny: MakeConfig) -> None:
+def test_nearest_mean_is_the_classification_by_hand(metric: str) -> None:
     trainer = SequentialTrainer(tiny("nearest_mean", {"method.metric": metric}))
     stream, model = trainer._stream, trainer._model
-    results: list[TaskResult] = []
-    while not trainer.done:
-        results.append(trainer.train_task())
+    results = run(trainer)
     assert all("train/loss" not in result.metrics for result in results)
 
+    @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return torch.stack([model(to_unit(one[None]))[0].double() for one in images])
+        return torch.cat([model(to_unit(image[None])).double() for image in images])
 
-    means = [
-        features(task.train.images[task.train.labels == label]).mean(0)
-        for task in stream
-        for label in task.classes
-    ]
+    means = torch.stack(
+        [
+            features(task.train.images[task.train.labels == label]).mean(0)
+            for task in stream
+            for label in task.classes
+        ]
+    )
     for row, task in zip(results[-1].accuracy_row, stream, strict=True):
-        hits = []
-        for feature, label in zip(
-            features(task.held_out.images), task.held_out.labels.tolist(), strict=True
-        ):
-            if metric == "cosine":
-                scores = [float(functional.cosine_similarity(feature, m, dim=0)) for m in means]
-            else:
-                scores = [-float((feature - m).square().sum()) for m in means]
-            hits.append(scores.index(max(scores)) == label)
-        assert row == pytest.approx(sum(hits) / len(hits))
+        seen = features(task.held_out.images)[:, None]
+        if metric == "cosine":
+            scores = functional.cosine_similarity(seen, means, dim=2)
+        else:
+            scores = -(seen - means).square().sum(2)
+        hits = scores.argmax(1) == task.held_out.labels
+        assert row == pytest.approx(float(hits.double().mean()))
     assert results[-1].metrics["val/accuracy"] > 0.5
 
 
-def test_the_two_metrics_of_nearest_mean_score_what_they_say(tiny: MakeConfig) -> None:
+def test_the_two_metrics_of_nearest_mean_score_what_they_say() -> None:
     means = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     feature = torch.tensor([[3.0, 4.0]])
     scores = {}

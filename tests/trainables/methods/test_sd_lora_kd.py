@@ -1,11 +1,8 @@
-from collections.abc import Callable
-
 import pytest
 
+from tests.trainables.trials import tiny
 from trainables.config import TrialConfig
 from trainables.trainer import SequentialTrainer
-
-MakeConfig = Callable[..., TrialConfig]
 
 
 def kept(trainer: SequentialTrainer) -> list[list[int]]:
@@ -18,7 +15,7 @@ def kept(trainer: SequentialTrainer) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("scope", ["global", "layer", "branch"])
-def test_it_keeps_what_is_new_and_reports_what_it_saved(scope: str, tiny: MakeConfig) -> None:
+def test_it_keeps_what_is_new_and_reports_what_it_saved(scope: str) -> None:
     changes = {"method.alpha_scope": scope, "method.rank": 2, "data.tasks": 6}
     plain = SequentialTrainer(tiny("sd_lora", changes))
     loose = SequentialTrainer(tiny("sd_lora_kd", {**changes, "method.tau": 0.9999}))
@@ -29,20 +26,20 @@ def test_it_keeps_what_is_new_and_reports_what_it_saved(scope: str, tiny: MakeCo
         assert few["alpha/pairs_kept"] == sum(map(len, held)) / len(held)
         reported = {key for key in few if key.startswith("alpha/task_")}
         assert reported == {f"alpha/task_{t:02d}" for tasks in held for t in tasks}
-        for one in {t for tasks in held for t in tasks}:
+        for number in {t for tasks in held for t in tasks}:
             alphas = [
-                float(stack.alpha[stack.task == one].detach())
+                float(stack.alpha[stack.task == number].detach())
                 for layer in loose._model.layers.values()
                 for stack in (layer.stack_of(part) for part in layer.slices)
-                if one in stack.task.tolist()
+                if number in stack.task.tolist()
             ]
-            assert few[f"alpha/task_{one:02d}"] == pytest.approx(sum(alphas) / len(alphas))
+            assert few[f"alpha/task_{number:02d}"] == pytest.approx(sum(alphas) / len(alphas))
     assert all(tasks[0] == 1 for tasks in held)
     assert 1 <= few["alpha/pairs_kept"] < 6
     assert few["memory/branch_bytes"] < full["memory/branch_bytes"]
 
 
-def test_a_pair_of_zeros_is_dropped(tiny: MakeConfig) -> None:
+def test_a_pair_of_zeros_is_dropped() -> None:
     """Where only the head is trained, `up` stays zero: there is nothing to keep."""
     trainer = SequentialTrainer(tiny("sd_lora_kd", {"data.tasks": 3, "optim.optimizer": "sgd"}))
     trainer.train_task()

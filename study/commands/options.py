@@ -1,0 +1,196 @@
+"""Which options of study/run.py mean something together."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.tracking import URI_VARIABLE
+
+# `ray submit` hands arguments to a shell without quotes.
+SPLIT = (
+    " Was it a part of a value? `ray submit` does not quote its arguments: give such a value in a "
+    "study file, or by `ray job submit`."
+)
+OF_A_FILE = ("a study file", "--set")
+# Of servers and of databases that MLflow writes to.
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+# What these do writes nothing to it.
+WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", "plan")
+# What each of these reads beside itself.
+READS = {
+    "list": (),
+    "schema": (),
+    "compare": (),
+    "report": ("--output",),
+    "replay": ("--tracking-uri",),
+    "validate": OF_A_FILE,
+    "prepare": OF_A_FILE,
+    "plan": (*OF_A_FILE, "--probe", "--past"),
+    "once": (*OF_A_FILE, "--output"),
+}
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuses options that mean nothing together.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if options.price is not None and not options.plan:
+        raise ValueError("--price must be given with --plan.")
+    if options.tracking_uri is not None and options.replay is None:
+        raise ValueError(
+            "--tracking-uri must be given with --replay: a study that runs writes to what "
+            "MLFLOW_TRACKING_URI names."
+        )
+    if options.tracking_uri is not None:
+        _check_uri("--tracking-uri", options.tracking_uri)
+    elif not any(getattr(options, mode) for mode in WITHOUT_MLFLOW):
+        _check_uri(URI_VARIABLE, os.environ.get(URI_VARIABLE) or f"{SCHEMES[0]}://")
+    if options.price is not None and not 0 <= options.price < float("inf"):
+        raise ValueError(f"--price must be a number of at least 0, but got {options.price:g}.")
+    given = {
+        "a study file": options.file,
+        "--output": options.output,
+        "--probe": options.probe,
+        "--past": options.past,
+        "--set": options.set,
+        "--tracking-uri": options.tracking_uri,
+    }
+    here = [what for what, value in given.items() if value]
+    if options.resume is not None:
+        _refuse_beside(
+            "--resume",
+            [option for option in here if option != "--set"],
+            ": a study goes on with what is in its own folder, changed by --set alone",
+        )
+    for mode, reads in READS.items():
+        if getattr(options, mode) not in (None, False):
+            _refuse_beside(f"--{mode}", [option for option in here if option not in reads])
+
+
+def refuse_unknown(words: Sequence[str], alone: bool) -> None:
+    """Refuses what the command line has too much; `alone`: it came through `ray submit`.
+
+    Raises:
+        ValueError: naming the words.
+    """
+    if words:
+        hint = SPLIT if alone else " See --help."
+        raise ValueError(f"unknown arguments: {' '.join(words)}.{hint}")
+
+
+def _check_uri(named: str, uri: str) -> None:
+    scheme = uri.partition("://")[0].partition("+")[0]
+    if "://" not in uri or scheme not in SCHEMES:
+        raise ValueError(
+            f"{named} must begin with one of {list(SCHEMES)} and '://', but got {uri!r}."
+        )
+
+
+def _refuse_beside(mode: str, others: Sequence[str], why: str = "") -> None:
+    if others:
+        raise ValueError(f"{mode} must be given without {others[0]}{why}.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    found = argparse.ArgumentParser(
+        prog="run.py",
+        allow_abbrev=False,
+        description="Search in every cell of a study's grid, confirm each winner on test images, "
+        "and write a report. Records go to one folder: ledger, MLflow store, report.",
+        epilog="exit code: 0 done, 1 a cell has no result or there is no report, 2 a mistake in "
+        "the study file or the command, 130 interrupted by Ctrl-C, 143 terminated.",
+    )
+    found.add_argument(
+        "file", nargs="?", help="study file, or a name from --list (default: quickstart)"
+    )
+    modes = found.add_mutually_exclusive_group()
+    modes.add_argument("--list", action="store_true", help="list the studies that come along")
+    modes.add_argument("--validate", action="store_true", help="check the study file and stop")
+    modes.add_argument(
+        "--schema",
+        action="store_true",
+        help="print a JSON Schema of study files, with which editors complete and check them",
+    )
+    modes.add_argument(
+        "--plan",
+        action="store_true",
+        help="print what the study would cost, without starting Ray, and stop",
+    )
+    found.add_argument(
+        "--probe",
+        action="store_true",
+        help="measure the first tasks of each kind of trial for --plan, or before the study, "
+        "which then ends with estimate and outcome side by side",
+    )
+    found.add_argument(
+        "--past",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="take the cost of trials from a past study's folder; may be repeated",
+    )
+    found.add_argument(
+        "--price", type=float, metavar="EUR_PER_GPU_HOUR", help="add the price to --plan"
+    )
+    modes.add_argument(
+        "--once",
+        action="store_true",
+        help="run the one configuration that --set leaves, without Ray, on validation images",
+    )
+    modes.add_argument(
+        "--prepare",
+        action="store_true",
+        help="check the study's data sets on this machine, pin their splits, decode them, and stop",
+    )
+    modes.add_argument(
+        "--compare",
+        nargs=2,
+        type=Path,
+        metavar=("DIR_A", "DIR_B"),
+        help="compare the cells of two studies, given their output folders, and stop",
+    )
+    found.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the study file, say trials=2, data.tasks=[10,50], optim.epochs=3; "
+        "may be repeated",
+    )
+    modes.add_argument(
+        "--resume",
+        metavar="NAME_OR_DIR",
+        help="go on with a study that was stopped or killed, or extend one (with --set: more "
+        "trials, further seeds, further values of the grid): its folder, or the start of the "
+        "folder's name in results",
+    )
+    modes.add_argument(
+        "--report",
+        metavar="NAME_OR_DIR",
+        help="write the report of a study anew from its ledger, also while it runs (into --output, "
+        "or the folder report beside the ledger), and stop",
+    )
+    modes.add_argument(
+        "--replay",
+        metavar="NAME_OR_DIR",
+        help="write all records of a study to MLflow, where what is there already stays single: "
+        "for a time without MLflow, or into another store",
+    )
+    found.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow store of --replay (default: $MLFLOW_TRACKING_URI, or the study's mlflow.db)",
+    )
+    found.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="new folder for everything the study writes (default: NAME-TIME in the study file's "
+        "storage, or in $LRCS_STORAGE/studies, or in results)",
+    )
+    return found

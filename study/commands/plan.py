@@ -1,0 +1,237 @@
+"""`--validate` and `--plan`: a study before it runs, for the person at the terminal."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from study.ledger import Record, cell_label
+from study.planning import Plan, StudySpec
+from study.planning.costs import (
+    Forecast,
+    Probed,
+    past_costs,
+    probe_costs,
+    shared_among,
+    study_forecast,
+)
+from study.system import say
+
+UNKNOWN, ON_CPUS = "not measured", "none, trials run on CPUs"
+HINT = (
+    f"{UNKNOWN}: --probe measures the first tasks of each kind of trial, "
+    "--past DIR takes them from the folder of a past study"
+)
+DEVICES = Path("/dev")
+
+
+def describe(plan: Plan) -> list[str]:
+    """The study's size, what is not as usual in how it searches, and what each cell searches."""
+    spec = plan.spec
+    head = (
+        f"{spec.source} is valid: {len(plan.cells)} cells, up to {plan.search_trials} search "
+        f"trials and {plan.confirmation_trials} confirmation trials."
+    )
+    cells = []
+    for cell in plan.cells:
+        what = f"searches {', '.join(cell.space) or 'nothing'}"
+        if cell.tuned_in is not None:
+            what = f"takes the settings of {cell.tuned_in}"
+        cells.append(f"  {cell.id}: {what}")
+    return [head, *_unusual(spec), *cells]
+
+
+def _unusual(spec: StudySpec) -> list[str]:
+    search, budget, lines = spec.search, spec.budget, []
+    if search.protocol == "first_k_tasks":
+        lines.append(f"  searches see the first {search.first_tasks} tasks only")
+    elif search.protocol == "transfer":
+        lines.append(
+            f"  searches use seed {spec.seeds[0]}, confirmations {list(spec.seeds[1:])}: "
+            f"settings are confirmed on data they were not chosen on"
+        )
+    if search.compare:
+        lines.append("  whole_stream runs beside it, for comparison")
+    if spec.sampler != StudySpec.model_fields["sampler"].default:
+        lines.append(f"  sampler: {spec.sampler}")
+    if len(spec.objective) > 1:
+        both = ", ".join(f"{metric} {mode}" for metric, mode in spec.objective.items())
+        lines.append(f"  every setting on a cell's front is confirmed: {both}")
+    if search.warm_start is not None:
+        lines.append(f"  searches begin with the best settings of {search.warm_start}")
+    limits = [
+        f"{value:g} {words}"
+        for value, words in ((budget.gpu_hours, "GPU-hours"), (budget.wall_hours, "hours"))
+        if value is not None
+    ]
+    if limits:
+        lines.append(f"  a cell's search ends at {' or '.join(limits)}, if trials are left")
+    return lines
+
+
+def show_forecast(plan: Plan, folders: Sequence[Path], probe: bool, price: float | None) -> Record:
+    """Prints what a study will cost and returns the ledger's record of it.
+
+    `price` is in EUR for a GPU-hour.
+
+    Raises:
+        ValueError: if a folder is not that of a study.
+    """
+    found = make_forecast(plan, folders, probe)
+    Console().print(_table(plan, found))
+    for line in total_lines(plan, found, price):
+        say(line)
+    return found.record()
+
+
+def make_forecast(plan: Plan, folders: Sequence[Path], probe: bool) -> Forecast:
+    """What a study will cost: from past studies, and where they say nothing from a probe.
+
+    Raises:
+        ValueError: if a folder is not that of a study.
+    """
+    costs, lines = past_costs(plan, folders) if folders else ({}, [])
+    for line in lines:
+        say(line)
+    probed = probe_costs(plan, costs, say) if probe else Probed({})
+    costs = {**costs, **probed.costs}
+    gpus = len([path for path in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)])
+    gpu = _share(plan, gpus, probed)
+    return study_forecast(plan, costs, gpu, machine_slots(plan, _cores(), gpus, gpu))
+
+
+def machine_slots(plan: Plan, cores: int, gpus: int, gpu: float | None) -> int | None:
+    """Trials that a machine runs at a time; None where it has no GPU for them, or fewer cores."""
+    spec = plan.spec
+    if gpu is None:
+        return spec.max_concurrent
+    fits = [int(cores / spec.resources.cpu + 1e-9)]
+    if gpu > 0:
+        fits.append(int(gpus / gpu + 1e-9))
+    if not min(fits):
+        # Meant for other machines.
+        return spec.max_concurrent
+    return min([*fits, *([] if spec.max_concurrent is None else [spec.max_concurrent])])
+
+
+def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
+    """The totals of a forecast, one a line."""
+    least = "at least " if found.at_least else ""
+    unknown = any(cell.cost is None for cell in found.cells)
+    lines = [
+        f"trials: {least}{found.trials}",
+        f"hours of trials: {_span(found.hours, found.most_hours, least)}",
+        f"GPU-hours: {_gpu_hours(found, least)}",
+        f"wall time: {_wall(found, least)}",
+        f"storage, checkpoints and ledger: {least}{_size(found.storage_bytes)}",
+        f"device memory of a trial: {ON_CPUS if found.gpu == 0 else _size(found.device_bytes)}",
+    ]
+    if price is not None:
+        low, high = found.gpu_hours, found.most_gpu_hours
+        money = UNKNOWN
+        if low is not None and high is not None:
+            money = _range(f"{low * price:.2f}", f"{high * price:.2f}") + " EUR"
+        lines.append(f"price: {least}{money} at {price:g} EUR a GPU-hour")
+    if any(cell.search_hours != cell.most_search_hours for cell in found.cells):
+        lines.append("from the pruning expected of the rungs to none at all")
+    if found.at_least:
+        lines.append("at least: with several objectives every setting on a front is confirmed")
+    budget = plan.spec.budget
+    if budget.gpu_hours is not None or budget.wall_hours is not None:
+        lines.append("the budget may end a cell's search sooner")
+    if found.gpu:
+        lines.append("probes run alone: trials that share a GPU take longer")
+    return [*lines, HINT] if unknown else [*lines, f"measured: {found.source}"]
+
+
+def _table(plan: Plan, found: Forecast) -> Table:
+    varying = [key for key, axis in plan.spec.grid.items() if len(axis) > 1]
+    table = Table(
+        title=f"{plan.spec.name}: {len(found.cells)} cells",
+        caption="trials: search + confirmation; search: with pruning to without",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("cell", overflow="fold")
+    for heading in ("tasks", "trials", "search", "confirmation", "s a task"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in found.cells:
+        cell = row.cell
+        fewer = row.searches and cell.search_tasks != cell.tasks
+        seconds = None if row.cost is None else sum(row.cost.seconds) / len(row.cost.seconds)
+        table.add_row(
+            Text(cell_label(cell.key, varying)),
+            f"{cell.search_tasks}, {cell.tasks}" if fewer else f"{cell.tasks}",
+            f"{row.searches} + {row.confirmations}",
+            _shown(_span(row.search_hours, row.most_search_hours)) if row.searches else "–",
+            _shown(_hours(row.confirm_hours)),
+            "?" if seconds is None else f"{seconds:.3g}",
+        )
+    return table
+
+
+def _shown(text: str) -> str:
+    return "?" if text == UNKNOWN else text
+
+
+def _share(plan: Plan, gpus: int, probed: Probed) -> float | None:
+    asked = plan.spec.resources.gpu
+    if asked != "auto":
+        return float(asked)
+    if not gpus:
+        return 0.0
+    found = [kind for kind in probed.measured if kind.device_total is not None]
+    return shared_among(found, max(cell.tasks for cell in plan.cells)) if found else None
+
+
+def _cores() -> int:
+    known = getattr(os, "sched_getaffinity", None)
+    return len(known(0)) if known is not None else os.cpu_count() or 1
+
+
+def _gpu_hours(found: Forecast, least: str) -> str:
+    if found.gpu == 0:
+        return ON_CPUS
+    if found.gpu is None:
+        return f"{UNKNOWN}: resources.gpu auto is measured by --probe, or when the study starts"
+    span = _span(found.gpu_hours, found.most_gpu_hours, least)
+    return f"{span}, {found.gpu:g} of a GPU a trial"
+
+
+def _wall(found: Forecast, least: str) -> str:
+    if found.slots is None:
+        return "unknown: this machine cannot run a trial; max_concurrent says how many others do"
+    known = UNKNOWN if found.wall_hours is None else least + _hours(found.wall_hours)
+    return f"{known}, {found.slots} trials at a time"
+
+
+def _span(low: float | None, high: float | None, least: str = "") -> str:
+    if low is None or high is None:
+        return UNKNOWN
+    return least + _range(_hours(low), _hours(high))
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
+
+
+def _hours(hours: float | None) -> str:
+    """Hours in words: seconds below a minute, minutes below two hours."""
+    if hours is None:
+        return UNKNOWN
+    if hours * 60 < 1:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+def _size(size: float | None) -> str:
+    if size is None:
+        return UNKNOWN
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"

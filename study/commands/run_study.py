@@ -1,0 +1,188 @@
+"""One run of a study from its first record to the report, whatever happens in between."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from study.commands.display import Display, summary_table
+from study.commands.session import Interrupts, catch_interrupts, tracked
+from study.engine import export_models, on_cluster
+from study.errors import MistakeError
+from study.ledger import (
+    History,
+    Journal,
+    Ledger,
+    Record,
+    StorageError,
+    StudyFolder,
+    StudyRecords,
+    read_history,
+    records,
+    storage_error,
+)
+from study.planning import Plan, extended_plan
+from study.planning.data import Split, check_unchanged, data_splits, pinned, sizes_by_hash
+from study.planning.openings import opening_records, resuming_records
+from study.search import PastTrials
+from study.system import say
+
+# What reading a ledger, drawing and writing files can raise.
+REPORT_ERRORS = (
+    OSError,
+    ImportError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
+
+
+def begin_study(
+    plan: Plan, folder: StudyFolder, splits: Mapping[str, Split], estimate: Record | None = None
+) -> int:
+    """Runs a plan, keeps its records, and shows what came out, also where the engine fails.
+
+    Everything goes to `folder`; `splits` are those of its data, `estimate` is the record of what
+    the study should cost. Returns the exit code of `study/run.py`.
+
+    Raises:
+        MistakeError: if the cluster cannot run one trial, or another process runs this study.
+    """
+    with folder.held():
+        hashes = {name: split.sha256 for name, split in splits.items()}
+        opening = opening_records(plan, hashes, sizes_by_hash(splits))
+        opening += [] if estimate is None else [estimate]
+        history = History(str(folder.ledger))
+        return _session(plan, folder, history, PastTrials(history, plan), opening)
+
+
+def resume_study(folder: StudyFolder, overrides: Sequence[str]) -> int:
+    """Goes on with the study of a folder, as `begin_study`; `overrides` are those of --set.
+
+    Raises:
+        MistakeError: as `begin_study`; if an override or the data would change what trials mean;
+            or if the folder's ledger cannot be gone on with.
+    """
+    with folder.held():
+        try:
+            history = read_history(folder.ledger)
+            plan = extended_plan(history, overrides)
+            splits = data_splits(plan, on_cluster)
+            hashes = {name: split.sha256 for name, split in splits.items()}
+            check_unchanged(history, hashes)
+            plan = pinned(plan, hashes)
+            past = PastTrials(history, plan)
+        except (ValueError, OSError) as error:
+            raise MistakeError(str(error)) from error
+        opening = resuming_records(plan, hashes, history, sizes_by_hash(splits))
+        return _session(plan, folder, history, past, opening)
+
+
+def _session(
+    plan: Plan, folder: StudyFolder, history: History, past: PastTrials, opening: Sequence[Record]
+) -> int:
+    """Runs a session whose first records are `opening`."""
+    start = time.monotonic()
+    problem = None
+    with catch_interrupts() as interrupts:
+        console = Console()
+        ledger = Ledger(folder.ledger, history.whole_bytes)
+        with tracked(plan.spec, folder):
+            try:
+                with contextlib.closing(ledger):
+                    _run(plan, folder, ledger, console, interrupts, history, past, opening)
+            except StorageError as error:
+                problem = error
+            finally:
+                study = _show(folder, history, console)
+        if study is not None:
+            from study.report import estimate_lines
+
+            for line in estimate_lines(study):
+                say(line)
+        say(f"Total time: {time.monotonic() - start:.0f} s")
+    if problem is not None:
+        say(f"error: {problem}", error=True)
+        return 1
+    if interrupts:
+        again = folder.command("--resume")
+        say(f"Interrupted: the report shows what there is. Go on with: {again}")
+        return interrupts.exit_code
+    missing = history.without_result()
+    for cell in missing:
+        say(f"no result for {cell}: see the failed trials in {folder.ledger}")
+    return 1 if missing or study is None else 0
+
+
+def _run(
+    plan: Plan,
+    folder: StudyFolder,
+    ledger: Ledger,
+    console: Console,
+    interrupts: Interrupts,
+    history: History,
+    past: PastTrials,
+    opening: Sequence[Record],
+) -> None:
+    """Runs the plan and brings every record to the ledger, the history and the display.
+
+    Raises:
+        MistakeError: if the cluster cannot run one trial.
+        StorageError: if the study's folder takes nothing more.
+    """
+
+    def write(record: Record) -> Record:
+        try:
+            return ledger.append(record)
+        except OSError as error:
+            raise storage_error(folder, error) from error
+
+    start = time.monotonic()
+    with Display(plan, history, console) as display:
+        journal = Journal(write, history, [display.tell])
+        for record in opening:
+            journal.append(record)
+        complete = False
+        try:
+            # Seconds of imports: by now the table is there.
+            from study.engine import run_study
+
+            stopped = interrupts.__bool__
+            complete = run_study(plan, folder, journal, past, stopped)
+            if complete and plan.spec.export != "none":
+                export_models(folder, journal, stopped)
+        except SystemExit:
+            # Ray's way to end while it is starting.
+            if not interrupts:
+                raise
+        finally:
+            wall = time.monotonic() - start
+            # On a full disk the ledger ends without it.
+            with contextlib.suppress(StorageError):
+                journal.append(records.finished("completed" if complete else "interrupted", wall))
+
+
+def _show(folder: StudyFolder, history: History, console: Console) -> StudyRecords | None:
+    """Writes the report and shows its summary; None where that fails, with a message."""
+    try:
+        from study.analysis.summary import summarise
+        from study.report import text_rows, write_study
+
+        size = folder.ledger.stat().st_size
+        study = dataclasses.replace(history.study_records(), ledger_bytes=size)
+        report = write_study(study, folder.report)
+        chance = study.study.chance
+        guess = "" if chance is None else f" (guessing reaches {chance:.1%})"
+        rows = text_rows(summarise(study))
+        console.print(summary_table(rows, f"Accuracy on test images{guess}"))
+    except REPORT_ERRORS as error:
+        reason = f"{type(error).__name__}: {error}"
+        say(f"error: no report ({reason}). Everything is in {folder.ledger}.", error=True)
+        return None
+    say(f"Report: {report.resolve()}")
+    return study

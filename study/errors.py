@@ -1,0 +1,66 @@
+"""A person's mistakes: all of them told at once, each with the names that were close."""
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+MOST_NAMES = 20
+
+
+class MistakeError(ValueError):
+    """A person's mistake that shows only when the study starts; it deserves no traceback."""
+
+
+class InvalidStudyError(ValueError):
+    """What is wrong with a study file (`source`), a line each where it is more than one thing.
+
+    A mistake is a sentence that states the rule and then the value; each is told once.
+    """
+
+    def __init__(self, mistakes: Sequence[str], source: str = "") -> None:
+        self.mistakes = tuple(dict.fromkeys(mistakes))
+        text = self.mistakes[0]
+        if len(self.mistakes) > 1:
+            text = "\n  ".join([f"{len(self.mistakes)} mistakes:", *self.mistakes])
+        super().__init__(f"{source}: {text}" if source else text)
+
+
+@contextlib.contextmanager
+def noted(mistakes: list[str]) -> Iterator[None]:
+    """Adds what a check refuses to `mistakes`, so that the next check is made as well."""
+    try:
+        yield
+    except InvalidStudyError as error:
+        mistakes += error.mistakes
+    except ValueError as error:
+        mistakes.append(str(error))
+
+
+def refuse(mistakes: Sequence[str], source: str = "") -> None:
+    """Refuses a study with mistakes, with an InvalidStudyError."""
+    if mistakes:
+        raise InvalidStudyError(mistakes, source)
+
+
+def close(name: Any, known: Iterable[str]) -> list[str]:
+    """The known name that is closest to `name`, if one is close."""
+    return difflib.get_close_matches(str(name), list(known), n=1)
+
+
+def hint(name: Any, known: Iterable[str]) -> str:
+    """Asks whether the closest known name was meant, if one is close."""
+    return "".join(f" Did you mean {other!r}?" for other in close(name, known))
+
+
+def unknown(what: str, name: Any, known: Iterable[str], of: str = "") -> str:
+    """Says that a name is not known (`of` something), with the known ones and the closest."""
+    names, near = sorted(known), hint(name, known)
+    # A page of names is no help where one of them is close.
+    listed = "" if near and len(names) > MOST_NAMES else f"; known are {names}"
+    return f"unknown {what} {name!r}{of}{listed}.{near}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number; True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

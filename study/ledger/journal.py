@@ -1,0 +1,109 @@
+"""Journal: a ledger that is being written, its history, and storage that takes nothing more."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from study.ledger.folder import StudyFolder
+from study.ledger.history import History
+from study.ledger.records import Record
+
+# Of a disk that is full or gone; whatever else is tried would fail for the same reason.
+CODES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+)
+# Errors of other processes and libraries bring the text alone. The last is what torch.save says,
+# without the reason, where a file cannot be written to its end.
+TEXTS = (*(os.strerror(code) for code in CODES), "PytorchStreamWriter failed")
+
+
+class Journal:
+    """Brings each record to the ledger first, then to the history, then to those who listen.
+
+    `write` appends a record to the ledger and returns it as it can be read back.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Record], Record],
+        history: History,
+        listeners: Sequence[Callable[[Record], None]] = (),
+    ) -> None:
+        self.write = write
+        self.history = history
+        self.listeners = tuple(listeners)
+
+    def append(self, record: Record) -> None:
+        """Takes the next record of the study.
+
+        Raises:
+            ValueError: if the history cannot take it.
+            StorageError: if the ledger cannot.
+        """
+        written = self.write(record)
+        self.history.add(written)
+        for listener in self.listeners:
+            listener(written)
+
+
+class StorageError(Exception):
+    """A study cannot go on since its storage takes nothing more; the message says what to do."""
+
+
+def storage_error(folder: StudyFolder, cause: BaseException | str) -> StorageError:
+    """The error to stop the study of a folder with."""
+    temporary = Path(tempfile.gettempdir())
+    places = {folder.path.resolve(): "its folder", temporary: "temporary files"}
+    free = ", ".join(f"{_free(path)} in {path} ({what})" for path, what in places.items())
+    return StorageError(
+        f"the study cannot be written: {_reason(cause)}. Free here: {free}. "
+        f"Make room, or bring the storage back, and go on with: {folder.command('--resume')}"
+    )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, tells of storage that takes nothing more."""
+    return any(
+        (isinstance(found, OSError) and found.errno in CODES) or _tells(str(found))
+        for found in _chain(error)
+    )
+
+
+def _tells(text: str) -> bool:
+    return any(told in text for told in TEXTS)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from, Ray's way (`cause`) and Python's."""
+    seen: list[BaseException | None] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and found not in seen:
+            seen.append(found)
+            yield found
+            waiting += [getattr(found, "cause", None), found.__cause__, found.__context__]
+
+
+def _reason(cause: BaseException | str) -> str:
+    """The line of an error, which may be a whole traceback, that tells of storage."""
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["?"]
+    return ([line for line in lines if _tells(line)] or lines)[-1].rstrip(".")
+
+
+def _free(path: Path) -> str:
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError as error:
+        return f"unknown ({error.strerror})"
+    return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.2f} GB"

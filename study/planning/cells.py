@@ -1,0 +1,135 @@
+"""A plan: cells, and from a cell its search and confirmation trials."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from study.ledger import OF_SEARCH, Record, records
+from study.planning import space
+from study.planning.space import Conditions, Space
+from study.planning.spec import StudySpec
+from trainables.config import Params, TrialConfig
+
+Role: TypeAlias = Literal["search", "confirm"]
+EVALUATION: Mapping[Role, str] = {"search": "validation", "confirm": "test"}
+SPLIT_KEY = "data.split_sha256"
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One training run: all that it depends on is in `params` (flat, every key present).
+
+    `id` is a stable hash of cell and params, so that it is the same in every run of a study. The
+    hash of the split is left out: a driver without the files does not know it. `tasks` is the
+    number of tasks that it sees: fewer than the stream has where the protocol looks at the first
+    ones only.
+    """
+
+    id: str
+    cell: str
+    role: Role
+    params: Params
+    searched: Mapping[str, Any]
+    seed: int
+    tasks: int
+
+    def record(
+        self, gpus: float = 0.0, sampler: Mapping[str, Any] | None = None, of: str | None = None
+    ) -> Record:
+        """The ledger's record of it, see `records.trial`."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return records.trial(trial=own.pop("id"), **own, gpus=gpus, sampler=sampler, of=of)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid: trials are compared inside it only.
+
+    `key` holds the grid's values (and, under "search.", which protocol a cell of a comparison
+    follows, or where a setting comes from), `fixed` the study's, `space` what is searched, `tasks`
+    the length of the sequence. Its searches see `search_tasks` tasks with `search_seed`, its
+    confirmations all tasks with each of `seeds`. `tuned_in` is the id of the cell whose search
+    finds the settings, where that is another one. `conditions` are those of searched keys that
+    are not in every setting; `split_sha256` is the hash of the split that its trials must find
+    (None: any). `first` are the settings that a search begins with.
+    """
+
+    id: str
+    key: Mapping[str, Any]
+    fixed: Mapping[str, Any]
+    space: Space
+    tasks: int
+    search_tasks: int
+    search_seed: int
+    seeds: tuple[int, ...]
+    tuned_in: str | None = None
+    split_sha256: str | None = None
+    conditions: Conditions = field(default_factory=dict)
+    first: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def searches(self) -> bool:
+        """Whether search trials run in this cell."""
+        return bool(self.space) and self.tuned_in is None
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """Settings at the border of the space: every end of every range at least once."""
+        return space.corners(self.space, self.conditions)
+
+    def misfit(self, settings: Mapping[str, Any]) -> str | None:
+        """Why `settings` are not a point of the space; None where they are."""
+        return space.misfit(settings, self.space, self.conditions)
+
+    def params(self, role: Role, searched: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """What is said of one trial, in flat keys; the others have what recipes and types say."""
+        key = {name: value for name, value in self.key.items() if not name.startswith(OF_SEARCH)}
+        own = {"data.evaluation": EVALUATION[role], "seed": seed, SPLIT_KEY: self.split_sha256}
+        return {**self.fixed, **key, **searched, **own}
+
+    def config(self, role: Role, searched: Mapping[str, Any], seed: int) -> TrialConfig:
+        """The config of one trial.
+
+        Raises:
+            ValueError: if the values do not fit together.
+        """
+        return TrialConfig.from_params(self.params(role, searched, seed))
+
+    def trial(self, role: Role, searched: Mapping[str, Any], seed: int) -> PlannedTrial:
+        """One trial of this cell."""
+        params = self.config(role, searched, seed).to_params()
+        tasks = self.search_tasks if role == "search" else self.tasks
+        trial = _hash(self.id if tasks == self.tasks else f"{self.id}\n{tasks} tasks", params)
+        return PlannedTrial(trial, self.id, role, params, searched, seed, tasks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study will run. `chance` is the accuracy of guessing, where all cells agree on it."""
+
+    spec: StudySpec
+    cells: tuple[Cell, ...]
+    chance: float | None
+
+    @property
+    def search_trials(self) -> int:
+        """Number of search trials, over all cells, at most."""
+        return sum(self.spec.trials for cell in self.cells if cell.searches)
+
+    @property
+    def confirmation_trials(self) -> int:
+        """Number of confirmation trials, over all cells, for one setting each."""
+        return sum(len(cell.seeds) for cell in self.cells)
+
+
+def text(value: Any) -> str:
+    """A value of a key, as ids of cells have it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _hash(cell_id: str, params: Params) -> str:
+    hashed = {key: value for key, value in params.items() if key != SPLIT_KEY}
+    canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{cell_id}\n{canonical}".encode()).hexdigest()[:16]

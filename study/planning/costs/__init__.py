@@ -1,0 +1,36 @@
+"""What a study will cost, and what a trial takes of a GPU."""
+
+from typing import TYPE_CHECKING
+
+from study.system import door
+
+if TYPE_CHECKING:
+    from study.planning.costs.forecast import Forecast, study_forecast
+    from study.planning.costs.past_studies import past_costs
+    from study.planning.costs.probe import Measured, measure, open_trainer, use_threads
+    from study.planning.costs.trial_cost import Costs, Probed, heaviest, probe_costs, shared_among
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "forecast": ("Forecast", "study_forecast"),
+            "past_studies": ("past_costs",),
+            "probe": ("Measured", "measure", "open_trainer", "use_threads"),
+            "trial_cost": ("Costs", "Probed", "heaviest", "probe_costs", "shared_among"),
+        },
+    )
+
+__all__ = [
+    "Costs",
+    "Forecast",
+    "Measured",
+    "Probed",
+    "heaviest",
+    "measure",
+    "open_trainer",
+    "past_costs",
+    "probe_costs",
+    "shared_among",
+    "study_forecast",
+    "use_threads",
+]

@@ -1,0 +1,132 @@
+"""The data of a study before it starts: checked, pinned by hash, prepared on demand."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from study.ledger import History
+from study.planning.cells import Cell, Plan
+from trainables.config import DataConfig
+from trainables.data.prepare import (
+    Manifest,
+    MissingFilesError,
+    has_files,
+    prepare,
+    remove_unused_caches,
+    split_of,
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The split of a data set: hash of its manifest, number of classes and of images."""
+
+    sha256: str
+    classes: int
+    train: int
+    test: int
+
+
+def sizes_by_hash(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
+    """Classes and images of splits by their hash, for the ledger."""
+    return {
+        split.sha256: {"classes": split.classes, "train": split.train, "test": split.test}
+        for split in splits.values()
+    }
+
+
+def data_splits(plan: Plan, elsewhere: Callable[[], bool]) -> dict[str, Split]:
+    """The split of each data set of a plan, by what is read.
+
+    Where trials run on other machines, this one may be without the files: sets that are missing
+    here are left out.
+
+    Args:
+        plan: what is to run.
+        elsewhere: whether trials run on other machines; asked where files are missing.
+
+    Raises:
+        ValueError: if files are missing or wrong.
+    """
+    splits = {}
+    for config in data_configs(plan):
+        try:
+            splits[_what_is_read(config)] = _split(split_of(config))
+        except MissingFilesError:
+            if not elsewhere():
+                raise
+    return splits
+
+
+def check_unchanged(history: History, hashes: Mapping[str, str]) -> None:
+    """Refuses data whose splits are not those that the study was begun with.
+
+    Raises:
+        ValueError: naming the data set and both hashes.
+    """
+    before = {} if history.study is None else history.study.data
+    for name, sha256 in hashes.items():
+        if before.get(name, sha256) != sha256:
+            raise ValueError(
+                f"{history.source}: the split of {name} must be the one that the study was begun "
+                f"with ({before[name]}), but on this machine it is {sha256}."
+            )
+
+
+def pinned(plan: Plan, hashes: Mapping[str, str]) -> Plan:
+    """The plan whose trials refuse any split but those in `hashes`, by what is read.
+
+    Trials on data that `hashes` leaves out take any split. No trial's id changes.
+    """
+    cells = (
+        replace(cell, split_sha256=hashes.get(_what_is_read(data_of(cell)))) for cell in plan.cells
+    )
+    return replace(plan, cells=tuple(cells))
+
+
+def prepare_all(plan: Plan) -> Iterator[str]:
+    """Prepares every data set of a plan on this machine, then removes old caches.
+
+    Gives a line on each.
+
+    Raises:
+        ValueError: if files are missing or wrong.
+        OSError: if nothing can be written.
+    """
+    lines = set()
+    for config in data_configs(plan):
+        line = str(prepare(config))
+        if line not in lines:
+            lines.add(line)
+            yield line
+    yield from remove_unused_caches()
+
+
+def data_configs(plan: Plan) -> list[DataConfig]:
+    """One config for each way in which the cells read images and cut validation images."""
+    configs: dict[tuple[object, ...], DataConfig] = {}
+    for cell in plan.cells:
+        config = data_of(cell)
+        way: tuple[object, ...] = (config.name, config.root, config.split, config.manifest)
+        # Of the others everything else was checked with the study file.
+        if has_files(config):
+            shown = (config.image_size, config.grey, config.invert, config.cache)
+            way = (*way, *shown, config.train_per_class, config.validation_share)
+        configs.setdefault(way, config)
+    return list(configs.values())
+
+
+def data_of(cell: Cell) -> DataConfig:
+    """What the trials of a cell read: the same for all, since data is never searched."""
+    return cell.config("search", next(cell.corners()), cell.search_seed).data
+
+
+def _split(manifest: Manifest) -> Split:
+    counts = Counter(entry.split for entry in manifest.entries)
+    return Split(manifest.sha256, len(manifest.class_names), counts["train"], counts["test"])
+
+
+def _what_is_read(config: DataConfig) -> str:
+    """The data set and what chooses its split, without signs that a tag of MLflow may not have."""
+    choices = {key: getattr(config, key) for key in ("split", "manifest", "root")}
+    return " ".join([config.name, *(f"{key} {value}" for key, value in choices.items() if value)])

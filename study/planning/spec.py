@@ -1,0 +1,241 @@
+"""StudySpec: what a study file may say, and every rule about it that needs no cell."""
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from study import errors
+from study.planning import published, study_file
+from study.planning.mistakes import Must, Place, broken_rules
+from study.planning.sections import (
+    CONFIG,
+    PEAK_MEMORY,
+    Budget,
+    FlatKey,
+    Objective,
+    Positive,
+    Pruner,
+    Resources,
+    Search,
+)
+
+Sampler: TypeAlias = Literal["tpe", "multivariate_tpe", "gp", "nsga2", "random", "grid", "qmc"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+Natural: TypeAlias = Annotated[int, Must("a whole number of at least 0", ge=0)]
+# Where flat keys have values.
+SETTINGS = ("grid", "fixed")
+
+
+def _axis(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise PydanticCustomError("rule", "list at least one value")
+    twice = [value for at, value in enumerate(values) if value in values[:at]]
+    if twice:
+        raise PydanticCustomError("rule", "list each value once")
+    return values
+
+
+Axis: TypeAlias = Annotated[tuple[Any, ...], AfterValidator(_axis)]
+
+
+def _axes(grid: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not grid:
+        raise ValueError("grid must have at least one axis, say method.name: [inflora, sd_lora].")
+    return grid
+
+
+def _only_fixed(key: str, info: ValidationInfo) -> str:
+    if key in info.data.get("grid", ()):
+        raise ValueError(f"{key} must be in grid or in fixed, but it is in both.")
+    return key
+
+
+class StudySpec(BaseModel):
+    """A study: a search in every cell of `grid`, and its winner confirmed on `seeds`."""
+
+    model_config = CONFIG
+
+    name: Annotated[
+        str,
+        Must(
+            "letters, digits, '_', '-' and '.' (a folder is named after it)",
+            pattern=r"^[A-Za-z0-9][\w.-]*$",
+        ),
+    ]
+    """Name of the study: its folder is named after it."""
+    question: Annotated[str, Must("a text", pattern=r"\S")]
+    """What the study is to answer, in a sentence."""
+    grid: Annotated[Mapping[FlatKey, Axis], AfterValidator(_axes)]
+    """Flat keys with the values that span the cells."""
+    fixed: Mapping[Annotated[FlatKey, AfterValidator(_only_fixed)], Any] = {}
+    """Flat keys with the value that all cells share."""
+    search: Search = Search()
+    """What is searched, and how; or its space alone."""
+    objective: Objective = {"val/accuracy": "max"}
+    """Metrics with max or min, compared as measured after the last task that a search sees (times
+    are those of that task). With several, every setting on a cell's Pareto front is confirmed. A
+    name alone means min for val/forgetting, memory/* and time/*_seconds, max for others."""
+    sampler: Sampler = "tpe"
+    """What proposes settings; grid, qmc and random do not learn from results."""
+    pruner: Pruner = Pruner()
+    """When a search trial that does badly ends early."""
+    trials: Positive = 8
+    """Search trials a cell, which `budget` may cut."""
+    budget: Budget = Budget()
+    """Limits of the search in each cell, beside `trials`."""
+    seeds: tuple[Natural, ...] = (0, 1, 2)
+    """What confirmations run with; "published": those of the recipe that all cells select."""
+    resources: Resources = Resources()
+    """What a trial occupies."""
+    max_concurrent: Positive | None = None
+    """Trials that run at the same time, at most; null: as many as fit."""
+    retries: Natural = 1
+    """How often a trial whose process dies is restarted from its last task."""
+    storage: Annotated[str, Must("the absolute path of a folder", pattern="^/")] | None = None
+    """The absolute folder in which the study's own folder is made (null: results, where it is
+    started)."""
+    export: Literal["best", "none"] = "best"
+    """Whether the merged weights of each cell's winner, of its first confirmed seed, are kept."""
+    tracking: Literal["mlflow", "none"] = "mlflow"
+    """What shows the study while it runs; --replay brings one without it to MLflow later."""
+
+    _source: str = "study"
+
+    @property
+    def source(self) -> str:
+        """Where the study was read, for messages."""
+        return self._source
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that decides, the first where there are several."""
+        return next(iter(self.objective))
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, −1 where less is."""
+        return self.signs[0]
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """For each objective, in order: 1 where more is better, −1 where less is."""
+        return tuple(1 if mode == "max" else -1 for mode in self.objective.values())
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> "StudySpec":
+        """Reads a study file and applies `overrides` ("key=value", the value in YAML).
+
+        Raises:
+            ValueError: if the file cannot be read or breaks rules; the message names the file
+                and, of all mistakes, the key, the value and what is allowed.
+        """
+        plain = study_file.read(path, overrides, list(cls.model_fields))
+        return cls.from_plain(plain, source=str(path))
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], source: str) -> "StudySpec":
+        """Builds a spec from the values of a study file, naming `source` in errors.
+
+        Raises:
+            InvalidStudyError: if keys are unknown or missing, or values break rules.
+        """
+        spec, mistakes = checked(plain, source)
+        errors.refuse(list(itertools.chain(*mistakes.values())), source)
+        assert spec is not None
+        return spec
+
+    def to_plain(self) -> dict[str, Any]:
+        """The study file as plain data, every key present; `from_plain` reads it back."""
+        return self.model_dump()
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _full_search(cls, search: Any) -> Any:
+        return Search.full_form(search)
+
+    @field_validator("pruner", "seeds", "resources")
+    @classmethod
+    def _check_together(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what does not go with the keys before it."""
+        objective = info.data.get("objective", {})
+        if info.field_name == "pruner" and len(objective) > 1:
+            criteria = get_args(Pruner.model_fields["criterion"].annotation)
+            if value.kind != "none" and value.criterion == criteria[0]:
+                raise ValueError(
+                    f"pruner.criterion must be one of {list(criteria[1:])}, or pruner.kind none, "
+                    f"where there are several objectives, but got {value.criterion!r}."
+                )
+        if info.field_name == "seeds":
+            if not value or len(set(value)) != len(value):
+                raise ValueError(
+                    f"seeds must be a list of different whole numbers, but got {list(value)}."
+                )
+            if info.data.get("search", Search()).protocol == "transfer" and len(value) < 2:
+                raise ValueError(
+                    f"seeds must be at least 2 for search.protocol transfer (the first for the "
+                    f"search, the others for confirmations), but got {list(value)}."
+                )
+        if info.field_name == "resources" and value.gpu == 0:
+            readers = [f"objective {name}" for name in objective if name == PEAK_MEMORY]
+            if info.data.get("budget", Budget()).gpu_hours is not None:
+                readers.append("budget.gpu_hours")
+            errors.refuse(
+                [
+                    f"resources.gpu must be above 0 for {reader}, but got {value.gpu}."
+                    for reader in readers
+                ]
+            )
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _published_seeds(cls, seeds: Any, info: ValidationInfo) -> Any:
+        """Those of the recipe, unless what selects it is wrong."""
+        if seeds != "published":
+            return seeds
+        if not {"grid", "fixed"} <= info.data.keys():
+            return cls.model_fields["seeds"].default
+        return published.seeds(info.data["grid"], info.data["fixed"])
+
+
+def checked(
+    plain: Mapping[str, Any], source: str
+) -> tuple[StudySpec | None, dict[Place, list[str]]]:
+    """The spec of a study file, and what is wrong with the file, by place.
+
+    Where something is wrong, the spec is of what can be checked further: grid, fixed and search
+    without their mistakes; None where that says nothing.
+    """
+    mistakes: dict[Place, list[str]] = {}
+    while True:
+        try:
+            # Some rules are looked at where the keys before them are right, hence again.
+            spec = StudySpec.model_validate(_without(plain, mistakes))
+        except ValidationError as error:
+            broken = broken_rules(StudySpec, error)
+            # That a section is empty without its mistakes is none.
+            new = {place for place in broken.keys() - mistakes.keys() if place[1:] or not mistakes}
+            if not new:
+                return None, mistakes
+            mistakes |= {place: broken[place] for place in broken if place in new}
+        else:
+            spec._source = source
+            return spec, mistakes
+
+
+def _without(plain: Mapping[str, Any], mistakes: Collection[Place]) -> dict[str, Any]:
+    """Grid, fixed and search of a study file without their mistakes; all of it without any."""
+    if not mistakes:
+        return dict(plain)
+    wrong = {place[:2] for place in mistakes}
+    rest: dict[str, Any] = {"name": "rest", "question": "What else is wrong?"}
+    for section in SETTINGS:
+        values = plain.get(section)
+        if isinstance(values, Mapping) and (section,) not in wrong:
+            rest[section] = {key: v for key, v in values.items() if (section, key) not in wrong}
+    searched = all(place[0] != "search" for place in wrong)
+    return {**rest, "search": plain.get("search", "all") if searched else "none"}

@@ -1,0 +1,33 @@
+"""The page, its tables and figures, made from what a study has recorded."""
+
+from typing import TYPE_CHECKING
+
+from study.system import door
+
+if TYPE_CHECKING:
+    from study.report.report import write_study
+    from study.report.sections.answers.missing import missing_lines
+    from study.report.sections.cost.estimate import estimate_lines
+    from study.report.wording import between, p_text, percent, text_rows, with_interval
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "report": ("write_study",),
+            "sections.answers.missing": ("missing_lines",),
+            "sections.cost.estimate": ("estimate_lines",),
+            "wording": ("between", "p_text", "percent", "text_rows", "with_interval"),
+        },
+    )
+
+__all__ = [
+    "between",
+    "estimate_lines",
+    "figures",
+    "missing_lines",
+    "p_text",
+    "percent",
+    "text_rows",
+    "with_interval",
+    "write_study",
+]

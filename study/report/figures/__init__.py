@@ -1,0 +1,35 @@
+"""Figures: numbers in, a matplotlib figure out."""
+
+from typing import TYPE_CHECKING
+
+from study.system import door
+
+if TYPE_CHECKING:
+    from study.report.figures.fronts import front_picture
+    from study.report.figures.tracked import (
+        accuracy_csv,
+        accuracy_picture,
+        free_dimensions,
+        free_dimensions_picture,
+    )
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "fronts": ("front_picture",),
+            "tracked": (
+                "accuracy_csv",
+                "accuracy_picture",
+                "free_dimensions",
+                "free_dimensions_picture",
+            ),
+        },
+    )
+
+__all__ = [
+    "accuracy_csv",
+    "accuracy_picture",
+    "free_dimensions",
+    "free_dimensions_picture",
+    "front_picture",
+]

@@ -1,0 +1,141 @@
+"""The report as one HTML page that needs nothing else: no network, no other file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from study.ledger import StudyRecords
+from study.report.figures.style import data_uri, style
+from study.report.section import Block, Drawn, Failure, Findings, Picture, Section
+from study.report.sections.answers import (
+    answer,
+    comparisons,
+    gallery,
+    health_checks,
+    missing,
+    pareto,
+    protocols,
+    published,
+    results,
+    tuning,
+)
+from study.report.sections.cost import cost, estimate, failures, memory, reproduce, trials
+from study.report.sections.settings import exhaustion, importance, interference, rank, scaling
+from study.report.wording import duration, moment
+
+T = TypeVar("T")
+
+
+class SectionFile(Protocol):
+    """A file of `sections/`: it says in `section` what a study has to show under its `TITLE`."""
+
+    TITLE: str
+
+    def section(self, findings: Findings) -> Section | None:
+        """The section; None where the study has nothing for it, report.json included."""
+
+
+SECTIONS: Sequence[SectionFile] = (
+    answer,
+    missing,
+    health_checks,
+    tuning,
+    results,
+    comparisons,
+    published,
+    protocols,
+    pareto,
+    scaling,
+    exhaustion,
+    rank,
+    importance,
+    memory,
+    interference,
+    cost,
+    gallery,
+    failures,
+    estimate,
+    reproduce,
+    trials,
+)
+"""All sections, in their order on the page: a new one is a file and a line here."""
+
+
+def sections(findings: Findings) -> list[Section]:
+    """All that a study has something for, with their figures drawn.
+
+    A `Failure` stands in the place of a section or a figure that could not be made.
+    """
+    made = (_section(file, findings) for file in SECTIONS)
+    return [section for section in made if section is not None]
+
+
+def page(study: StudyRecords, sections: Sequence[Section]) -> str:
+    """The whole page; the template escapes all text."""
+    return _template().render(
+        study=study.study,
+        status=study.status,
+        progress=_progress(study),
+        sections=[section for section in sections if section.blocks],
+    )
+
+
+def _section(file: SectionFile, findings: Findings) -> Section | None:
+    section = _attempt(file.TITLE, lambda: file.section(findings))
+    if isinstance(section, Failure):
+        return Section(file.TITLE, (section,))
+    if section is None:
+        return None
+    return replace(section, blocks=tuple(_drawn(block, file.TITLE) for block in section.blocks))
+
+
+def _drawn(block: Block, title: str) -> Block:
+    """The block itself, or its figure as the page shows it."""
+    if not isinstance(block, Picture):
+        return block
+    uri = _attempt(block.title or f"The figure of {title}", lambda: _uri(block))
+    if isinstance(uri, Failure):
+        return uri
+    return Drawn(block.title, block.caption, uri, block.notes)
+
+
+def _uri(picture: Picture) -> str:
+    with style():
+        return data_uri(picture.draw())
+
+
+def _attempt(title: str, make: Callable[[], T]) -> T | Failure:
+    """What `make` returns, or why it could not: then the reader lacks one part, not the report."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 — sections and figures may be wrong in any way
+        message = " ".join(str(error).split())
+        return Failure(title, f"{type(error).__name__}: {message}")
+
+
+def _progress(study: StudyRecords) -> str:
+    """How much there is of a study, and how long it took."""
+    counts = f"{len(study.cells)} cells, {len(study.trials)} trials"
+    wall = "" if study.wall_seconds is None else f", {duration(study.wall_seconds)} wall time"
+    if len(study.sessions) > 1:
+        wall += f" in {len(study.sessions)} sessions"
+    if study.last_time is not None:
+        wall += f"; last record of {moment(study.last_time)}"
+    return counts + wall
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["kind"] = lambda block: type(block).__name__.lower()
+    return environment.get_template("report.html.j2")

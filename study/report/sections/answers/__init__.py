@@ -1,0 +1,1 @@
+"""The short answer, warnings and method; results, pairs, published numbers, fronts, figures."""

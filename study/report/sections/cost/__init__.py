@@ -1,0 +1,1 @@
+"""Seconds and memory against accuracy, the estimate, failures, how to reproduce, all trials."""

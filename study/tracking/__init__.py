@@ -1,0 +1,38 @@
+"""Brings what a ledger holds to MLflow."""
+
+from typing import TYPE_CHECKING
+
+from study.system import door
+
+if TYPE_CHECKING:
+    from study.tracking.tracker import (
+        URI_VARIABLE,
+        Tracker,
+        browse_lines,
+        default_uri,
+        missing_in_mlflow,
+    )
+    from study.tracking.writer import replay
+else:
+    __getattr__ = door(
+        __name__,
+        {
+            "tracker": (
+                "URI_VARIABLE",
+                "Tracker",
+                "browse_lines",
+                "default_uri",
+                "missing_in_mlflow",
+            ),
+            "writer": ("replay",),
+        },
+    )
+
+__all__ = [
+    "URI_VARIABLE",
+    "Tracker",
+    "browse_lines",
+    "default_uri",
+    "missing_in_mlflow",
+    "replay",
+]

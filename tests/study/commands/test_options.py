@@ -1,0 +1,32 @@
+"""Options that mean nothing together are refused before anything is read."""
+
+import pytest
+
+from study.commands.options import check_options, parser
+from tests.study.commands.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--price", "2"], "--price must be given with --plan."),
+        (["--plan", "--price", "-2"], "--price must be a number of at least 0, but got -2."),
+        (["--plan", "--price", "nan"], "--price must be a number of at least 0, but got nan."),
+        (["--once", "--past", "x"], "--once must be given without --past."),
+        (["--once", "--probe"], "--once must be given without --probe."),
+        (["--plan", "--output", "x"], "--plan must be given without --output."),
+        (["small.yaml", "--report", "x"], "--report must be given without a study file."),
+        (["small.yaml", "--resume", "x"], "--resume must be given without a study file: a study"),
+        (["--resume", "x", "--output", "x"], "--resume must be given without --output: a study"),
+        (["--resume", "x", "--probe"], "--resume must be given without --probe: a study"),
+    ],
+)
+def test_what_means_nothing_together_is_refused(options: list[str], message: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_options(parser().parse_args(options))
+    assert str(refused.value).startswith(message)
+
+
+def test_a_refusal_is_one_message_and_exit_code_2(command: Command) -> None:
+    expected = "error: --price must be given with --plan.\n"
+    assert command("quickstart", "--price", "2") == (2, "", expected)

@@ -1,0 +1,107 @@
+"""`--report`: from the ledger alone, for a finished, an interrupted and a running study."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.ledger import Record, StudyFolder
+from study.ledger.records import VERSION
+from tests.study.commands.conftest import Command
+from tests.study.histories import ledger_of
+from tests.study.report.ledgers import made_up_study
+
+
+def records() -> list[Record]:
+    return made_up_study(methods=("inflora", "sequential"), tasks=(3,), seeds=(0, 1), layers=1)
+
+
+def written(folder: Path, ledger: list[Record]) -> Path:
+    return ledger_of(ledger, folder).parent
+
+
+def data_of(report: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    return data
+
+
+@pytest.mark.slow
+def test_a_study_that_runs_is_reported_where_a_person_asks_for_it(
+    tmp_path: Path, output: Path, command: Command
+) -> None:
+    study = written(tmp_path / "study", records()[:-9])
+    with (study / "ledger.jsonl").open("ab") as file:
+        file.write(b'{"kind": "task", "tri')  # what the driver is writing just now
+    before = (study / "ledger.jsonl").read_bytes()
+    with StudyFolder(study).held():
+        code, out, _ = command("--report", study, "--output", output)
+    assert code == 0
+    assert "This study is running: 1 of 2 cells have all results." in out
+    missing = "0 of 2 confirmations are completed; still to confirm: seed 0, 1"
+    assert f"sequential, 3 tasks: {missing}" in out
+    data = data_of(output)
+    assert data["status"] == "running"
+    assert [cell["cell"] for cell in data["missing"]] == ["method.name=sequential,data.tasks=3"]
+    assert "incomplete: running" in (output / "report.html").read_text(encoding="utf-8")
+    # Nothing of the study was touched.
+    assert (study / "ledger.jsonl").read_bytes() == before
+    assert not (study / "report").exists()
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_killed_is_not_reported_as_running(
+    tmp_path: Path, command: Command
+) -> None:
+    study = written(tmp_path / "study", records()[:-9])
+    folder = StudyFolder(study)
+    with folder.held():
+        assert folder.is_held() is True
+    # The file stays behind, the lock does not.
+    assert folder.is_held() is False
+    before = (study / "lock").read_bytes()
+    code, out, _ = command("--report", study)
+    assert code == 0
+    assert "This study is interrupted: 1 of 2 cells have all results." in out
+    assert f"ended without a word (killed?). To go on: python study/run.py --resume {study}" in out
+    assert f"Report: {study}/report/report.html\n" in out
+    assert data_of(study / "report")["status"] == "interrupted"
+    assert (study / "lock").read_bytes() == before
+    # A ledger that was copied here tells nothing of its driver.
+    copied = written(tmp_path / "copied", records()[:-9])
+    assert StudyFolder(copied).is_held() is None
+    assert "This study is running" in command("--report", copied).out
+
+
+@pytest.mark.parametrize("kind", ["study", "resumed"])
+def test_a_ledger_of_a_newer_version_is_refused_before_anything_else(
+    tmp_path: Path, command: Command, kind: str
+) -> None:
+    ledger = records()
+    newer = {**ledger[0], "kind": kind, "version": VERSION + 1}
+    # What only the newer release can read follows.
+    study = written(tmp_path, [*ledger[: kind == "resumed"], newer, {"kind": "task", "new": 1}])
+    for option in ("--report", "--resume"):
+        assert command(option, study) == (
+            2,
+            "",
+            f"error: a ledger must be of version {VERSION} at most to be read by this release, but "
+            f"{study / 'ledger.jsonl'} has version {VERSION + 1}: it was written by a newer one; "
+            f"update this project.\n",
+        )
+    assert not (study / "report").exists()
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_or_written_is_refused(tmp_path: Path, command: Command) -> None:
+    study = written(tmp_path / "study", records())
+    (tmp_path / "file").write_text("")
+    code, _, err = command("--report", study, "--output", tmp_path / "file")
+    assert (code, "--output names another one" in err) == (2, True)
+    code, _, err = command("--report", tmp_path / "nowhere")
+    assert (code, "--report must name the folder of a study" in err) == (2, True)
+    broken = written(tmp_path / "broken", records()[:2])
+    with (broken / "ledger.jsonl").open("a") as file:
+        file.write("no record\n")
+    code, _, err = command("--report", broken)
+    assert (code, "but line 3 of" in err) == (2, True)

@@ -1,0 +1,338 @@
+"""The command line: what it says, what it returns, and what it leaves behind."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import run
+from study.commands import session
+from study.engine import tuner
+from study.errors import MistakeError
+from study.ledger import Journal, Record, StudyFolder, StudyRecords, read_ledger, records
+from study.planning.cells import Cell, Plan
+from study.report import report
+from study.search import PastTrials
+from tests.study.commands.conftest import Command, PlayedBy, WriteStudy
+from tests.study.small_study import FIXED, records_of
+
+STUDY = {
+    "name": "small",
+    "question": "Does it run?",
+    "grid": {"method.name": ["inflora", "sequential"], "data.tasks": [2, 4]},
+    "fixed": FIXED,
+    "trials": 2,
+    "seeds": [0, 1],
+}
+SCRIPT = Path(run.__file__)
+
+
+@pytest.fixture
+def study_file(write_study: WriteStudy) -> Path:
+    return write_study(STUDY)
+
+
+def test_a_mistake_is_one_message_and_exit_code_2(
+    study_file: Path, output: Path, command: Command
+) -> None:
+    mistake = ["--set", "method.name=inflora", "--set", "method.rank=17"]
+    code, out, err = command(study_file, *mistake, "--output", output)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: .*method.rank must be in \[1, 16\], but got 17.*\n", err)
+    assert not output.exists()
+
+
+def test_several_mistakes_are_told_a_line_each(study_file: Path, command: Command) -> None:
+    changes = ["--set", "trials=0", "--set", "optim.lr=-1", "--set", "sampler=tpee"]
+    code, out, err = command(study_file, "--validate", *changes)
+    assert (code, out, err.splitlines()[0]) == (2, "", f"error: {study_file}: 3 mistakes:")
+    starts = ["sampler must be one of", "trials must be a whole", "every cell: optim.lr must be"]
+    for line, start in zip(err.splitlines()[1:], starts, strict=True):
+        assert line.startswith(f"  {start}")
+
+
+def test_a_file_that_cannot_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    code, _, err = command("nowhere.yaml")
+    assert code == 2
+    assert re.search(r"nowhere.yaml: there is no such file.*'quickstart'", err)
+
+    def exists(path: Path) -> bool:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", exists)
+    expected = "error: some.yaml: cannot be read: Permission denied.\n"
+    assert command("some.yaml") == (2, "", expected)
+
+
+def test_a_folder_in_use_is_refused(study_file: Path, command: Command) -> None:
+    code, _, err = command(study_file, "--output", study_file.parent)
+    assert (code, "--output must be a new or an empty folder" in err) == (2, True)
+    code, _, err = command(study_file, "--output", study_file)
+    assert (code, "cannot be used" in err) == (2, True)
+
+
+def test_validate_describes_the_plan(study_file: Path, command: Command) -> None:
+    code, out, _ = command(study_file, "--validate", "--set", "trials=5")
+    assert code == 0
+    assert "4 cells, up to 20 search trials and 8 confirmation trials" in out
+    assert "method.name=sequential,data.tasks=2: searches optim.lr" in out
+
+
+def test_list_shows_every_study_with_its_question(command: Command) -> None:
+    code, out, _ = command("--list")
+    assert code == 0 and "quickstart: " in out and "?" in out
+
+
+def test_unknown_arguments_are_named(command: Command) -> None:
+    expected = "error: unknown arguments: extra. See --help.\n"
+    assert command("quickstart", "extra") == (2, "", expected)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("how", ["module", "copy"])
+def test_it_runs_in_every_way(how: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(SCRIPT, tmp_path / "run.py"))
+    start = {"module": ["-m", "study.run"], "copy": [str(copy)]}[how]
+    # A file that would be found first if the script's folder stayed on the path.
+    (tmp_path / "yaml.py").write_text("raise RuntimeError", encoding="utf-8")
+    where = SCRIPT.parents[1] if how == "module" else tmp_path
+    command = [sys.executable, *start, "quickstart", "--validate"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=where, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is valid" in done.stdout
+
+
+def brought(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `ray submit` runs: a copy of one file, in the head's home."""
+    shutil.copy(SCRIPT, folder / "run.py")
+    command, home = [sys.executable, "run.py", *arguments], {**os.environ, "HOME": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=home)
+
+
+@pytest.mark.process
+def test_a_value_that_a_shell_has_split_is_refused(tmp_path: Path) -> None:
+    done = brought(tmp_path, "quickstart", "--validate", "--set", "question=is", "it", "true")
+    assert done.returncode == 2
+    assert "unknown arguments: it true. Was it a part of a value?" in done.stderr
+    assert "ray job submit" in done.stderr
+
+
+@pytest.mark.process
+def test_a_study_file_of_the_project_is_found_from_the_home_folder(tmp_path: Path) -> None:
+    (tmp_path / "lrcs" / "mine").mkdir(parents=True)
+    shutil.copy(SCRIPT.parent / "specs" / "quickstart.yaml", tmp_path / "lrcs/mine/own.yaml")
+    done = brought(tmp_path, "mine/own.yaml", "--validate")
+    assert done.returncode == 0, done.stderr
+    assert "lrcs/mine/own.yaml" in done.stdout
+
+
+Outcome = Callable[[str], Any]
+
+
+@pytest.fixture
+def played(played_by: PlayedBy) -> Outcome:
+    """Replaces the engine by one that plays a study which ends in the given way."""
+
+    def choose(how: str) -> None:
+        def run_study(
+            plan: Plan,
+            folder: StudyFolder,
+            journal: Journal,
+            past: PastTrials,
+            stopped: Callable[[], bool],
+        ) -> bool:
+            for cell in plan.cells:
+                for record in _played(cell, fails=how == "fails" and cell is plan.cells[0]):
+                    journal.append(record)
+            if how in ("SIGINT", "SIGTERM"):
+                signal.raise_signal(signal.Signals[how])
+                assert stopped()
+            return not stopped()
+
+        played_by(run_study)
+
+    return choose
+
+
+def _played(cell: Cell, fails: bool) -> Iterator[Record]:
+    """A search trial and the confirmations of a cell."""
+    if fails:
+        yield records.failed_cell(cell.id, "none of 2 trials")
+        return
+    low = {"optim.lr": 1e-4}
+    search = cell.trial("search", low, 0)
+    yield from records_of(search, [{"val/accuracy": 0.5}] * cell.tasks)
+    yield records.winner(cell.id, search.id, low, 0.5, "val/accuracy", {"val/accuracy": 0.5})
+    measured = {"test/accuracy": 0.5, "test/average_anytime_accuracy": 0.6}
+    for seed in cell.seeds:
+        yield from records_of(cell.trial("confirm", low, seed), [measured] * cell.tasks)
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_table_report_and_commands(
+    study_file: Path, output: Path, played: Outcome, command: Command
+) -> None:
+    played("well")
+    code, out, err = command(study_file, "--output", output)
+    assert (code, err) == (0, "")
+    assert "inflora, 2 tasks: confirm completed at task 2/2 test/accuracy 0.5" in out
+    assert "guessing reaches 12.5%" in out and "50.0" in out
+    assert f"Report: {output / 'report' / 'report.html'}" in out
+    assert "Warning: the server is away. Everything is in" in out
+    assert "--backend-store-uri" in out and "#/experiments/7/" in out
+    assert "Total time: " in out
+    written = read_ledger(output / "ledger.jsonl")
+    # Every trial is told the split that the study recorded.
+    split = written[0]["data"]["gaussian"]
+    trials = [record for record in written if record["kind"] == "trial"]
+    assert {trial["params"]["data.split_sha256"] for trial in trials} == {split}
+    kinds = [record["kind"] for record in written]
+    assert kinds[:5] == ["study"] + ["cell"] * 4
+    assert kinds[-1] == "finished"
+
+
+@pytest.mark.usefixtures("quick_report")
+@pytest.mark.slow
+def test_a_study_without_tracking_starts_no_process_of_mlflow(
+    study_file: Path,
+    output: Path,
+    played: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+) -> None:
+    played("well")
+    monkeypatch.setattr(session, "Tracker", None)
+    code, out, _ = command(study_file, "--set", "tracking=none", "--output", output)
+    assert code == 0
+    later = f"to bring the study there later: python study/run.py --replay {output}"
+    assert f"tracking was off; {later}" in out and "mlflow server" not in out
+    code, out, _ = command("--replay", output)
+    assert (code, f"records of {output} are in sqlite:" in out) == (0, True)
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_a_cluster_storage_takes_the_studies(
+    study_file: Path, played: Outcome, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    played("well")
+    monkeypatch.setenv("LRCS_STORAGE", "here")
+    expected = "error: $LRCS_STORAGE must be an absolute path, but got 'here'.\n"
+    assert command(study_file) == (2, "", expected)
+    monkeypatch.setenv("LRCS_STORAGE", str(study_file.parent))
+    assert command(study_file).code == 0
+    (folder,) = (study_file.parent / "studies").iterdir()
+    assert (folder / "ledger.jsonl").exists()
+    # Where --resume finds it by its name.
+    assert command("--resume", "small").code == 0
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_a_cell_without_a_result_is_exit_code_1(
+    study_file: Path, output: Path, played: Outcome, command: Command
+) -> None:
+    played("fails")
+    code, out, _ = command(study_file, "--output", output)
+    assert code == 1
+    assert "no result for method.name=inflora,data.tasks=2:" in out
+    assert "no result for method.name=sequential" not in out
+
+
+def check_interrupted(output: Path) -> None:
+    """The ledger has an end, and there is a report."""
+    assert read_ledger(output / "ledger.jsonl")[-1]["status"] == "interrupted"
+    assert (output / "report" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("quick_report")
+@pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_study_reports_what_there_is(
+    study_file: Path, output: Path, played: Outcome, command: Command, how: str, code: int
+) -> None:
+    played(how)
+    ran = command(study_file, "--output", output)
+    assert (ran.code, "Interrupted" in ran.out) == (code, True)
+    check_interrupted(output)
+
+
+@pytest.mark.usefixtures("quick_report")
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_error_of_the_engine_leaves_records_and_report(
+    study_file: Path,
+    output: Path,
+    played: Outcome,
+    played_by: PlayedBy,
+    capsys: pytest.CaptureFixture[str],
+    kind: type[BaseException],
+) -> None:
+    played("well")
+    play = tuner.run_study
+
+    def run_study(*arguments: Any) -> bool:
+        play(*arguments)
+        raise kind("of the engine")
+
+    played_by(run_study)
+    if kind is KeyboardInterrupt:
+        assert run.main([str(study_file), "--output", str(output)]) == 130
+    else:
+        with pytest.raises(kind, match="of the engine"):
+            run.main([str(study_file), "--output", str(output)])
+    check_interrupted(output)
+    assert "Warning: the server is away." in capsys.readouterr().out  # the tracker was closed
+
+
+def test_too_few_resources_are_a_mistake(
+    study_file: Path, output: Path, played_by: PlayedBy, command: Command
+) -> None:
+    def run_study(*arguments: Any) -> bool:
+        raise MistakeError("resources.cpu must be at most 2.")
+
+    played_by(run_study)
+    code, _, err = command(study_file, "--output", output)
+    assert (code, err) == (2, "error: resources.cpu must be at most 2.\n")
+
+
+@pytest.mark.usefixtures("quick_report", "without_mlflow")
+def test_termination_while_ray_is_starting_is_an_interruption(
+    study_file: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**options: Any) -> None:
+        """As Ray: replaces the handler by one that leaves with SystemExit."""
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    before = signal.getsignal(signal.SIGTERM)
+    assert run.main([str(study_file), "--output", str(output)]) == 143
+    check_interrupted(output)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_report_that_fails_is_named(
+    study_file: Path,
+    output: Path,
+    played: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+) -> None:
+    def write_study(study: StudyRecords, folder: Path) -> Path:
+        raise OSError("the disk is full")
+
+    played("well")
+    monkeypatch.setattr(report, "write_study", write_study)
+    code, out, err = command(study_file, "--output", output)
+    ledger = output / "ledger.jsonl"
+    assert err == f"error: no report (OSError: the disk is full). Everything is in {ledger}.\n"
+    assert (code, "Warning: the server is away." in out) == (1, True)

@@ -1,0 +1,30 @@
+"""What a study's ledger has to say whatever happened to its processes and its machines."""
+
+from collections import Counter
+from typing import Any
+
+from study.ledger import Record
+
+
+def check_each_once(records: list[Record], study: dict[str, Any]) -> None:
+    """Exactly the planned trials, each launched, ended and each of its tasks recorded once."""
+    launched = [record for record in records if record["kind"] == "trial"]
+    cells = len(study["grid"]["method.name"]) * len(study["grid"]["data.tasks"])
+    roles = Counter(trial["role"] for trial in launched)
+    assert roles == {"search": cells * study["trials"], "confirm": cells * len(study["seeds"])}
+    names = [trial["trial"] for trial in launched]
+    assert len(set(names)) == len(names)
+    ended = [record for record in records if record["kind"] == "end"]
+    ends = [end for end in ended if end["status"] != "interrupted"]
+    assert sorted(end["trial"] for end in ends) == sorted(names)
+    assert {end["status"] for end in ends} <= {"completed", "pruned"}
+    results = [record for record in records if record["kind"] == "task"]
+    tasks = Counter((record["trial"], record["task"]) for record in results)
+    assert set(tasks.values()) == {1}
+    status = {end["trial"]: end["status"] for end in ends}
+    for trial in launched:
+        seen = [task for name, task in tasks if name == trial["trial"]]
+        assert seen == list(range(1, len(seen) + 1))
+        assert (len(seen) == trial["tasks"]) == (status[trial["trial"]] == "completed")
+    (*_, last) = (record for record in records if record["kind"] == "finished")
+    assert last["status"] == "completed"

@@ -1,0 +1,217 @@
+"""A study whose processes are killed at random moments, and that goes on to the planned end.
+
+It is a real study through study/run.py: four cells of two search trials and two confirmations
+each, 16 trials of two to four tasks. Every repetition prints what was killed and when; three of
+them run at each push, ten nightly.
+"""
+
+import contextlib
+import functools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from study import run
+from study.ledger import Record, read_ledger
+from tests.study.engine.each_once import check_each_once
+from tests.study.small_study import FIXED
+
+SCRIPT = Path(run.__file__)
+pytestmark = pytest.mark.process
+# Grid sampling without pruning: what a trial measures depends on its settings alone.
+PARALLEL: dict[str, Any] = {
+    "name": "kills",
+    "question": "Does it end as planned?",
+    "grid": {"method.name": ["sequential", "sd_lora"], "data.tasks": [2, 4]},
+    "fixed": {**FIXED, "data.train_per_class": 12, "data.test_per_class": 4},
+    "search": {
+        "sequential": {"optim.lr": {"choices": [0.001, 0.01]}},
+        "sd_lora": {"optim.lr": {"choices": [0.001, 0.01]}},
+    },
+    "sampler": "grid",
+    "pruner": {"kind": "none"},
+    "trials": 2,
+    "seeds": [0, 1],
+    "retries": 3,
+    "export": "none",
+    "tracking": "none",
+}
+# One trial after the other: what is proposed and pruned depends on what came before.
+SERIAL: dict[str, Any] = {
+    **PARALLEL,
+    "grid": {"method.name": ["sequential", "sd_lora"], "data.tasks": [4]},
+    "search": "all",
+    "sampler": "tpe",
+    "pruner": {"kind": "asha", "first_rung": 1, "reduction": 2},
+    "trials": 4,
+    "max_concurrent": 1,
+}
+STUDIES = {"parallel": PARALLEL, "serial": SERIAL}
+# What is killed, in which study, with which seed of the moments.
+KINDS = ("trial", "driver", "both")
+ON_PUSH = (0, 4, 5)
+REPETITIONS = [
+    pytest.param(
+        KINDS[seed % 3],
+        "serial" if seed in (4, 8) else "parallel",
+        seed,
+        marks=() if seed in ON_PUSH else pytest.mark.nightly,
+    )
+    # Of a driver that was killed, processes of Ray stay for half a minute: the last kills a trial.
+    for seed in reversed(range(10))
+]
+TIMEOUT = 180
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What killed sessions leave may live on beside later ones, but not for good."""
+    made = tmp_path_factory.mktemp("kills")
+    yield made
+    _wait_for_end_of(made)
+
+
+def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Starts study/run.py in a home of its own."""
+    own = {"HOME": str(home), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "local"}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=home,
+        env={**os.environ, **own, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def start(home: Path, study: str, output: Path) -> subprocess.Popen[str]:
+    """Starts one of the studies anew."""
+    file = home / f"{study}.yaml"
+    file.write_text(yaml.safe_dump(STUDIES[study], sort_keys=False), encoding="utf-8")
+    return command(home, str(file), "--output", str(output))
+
+
+@functools.cache
+def undisturbed(home: Path, study: str) -> list[Record]:
+    """The records of a study that nobody disturbs; each is run once."""
+    output = home / f"undisturbed-{study}"
+    _finish(start(home, study, output))
+    return read_ledger(output / "ledger.jsonl")
+
+
+@pytest.mark.parametrize(("killed", "study", "seed"), REPETITIONS)
+def test_a_study_that_is_killed_ends_as_planned(
+    home: Path, killed: str, study: str, seed: int
+) -> None:
+    expected = undisturbed(home, study)
+    output = home / f"{killed}-{seed}"
+    dice = random.Random(seed)
+    process = start(home, study, output)
+    ledger = output / "ledger.jsonl"
+    # Somewhere in its first two thirds: what is left is then a study, and not its end.
+    _wait_for(ledger, dice.randint(6, 2 * len(expected) // 3), process)
+    time.sleep(dice.uniform(0, 0.3))
+    victims = _kill(process, killed, dice)
+    print(f"{killed}, {study}, seed {seed}: after {_count(ledger)} records {victims}")  # noqa: T201
+    out = _finish(process, killed != "trial")
+    if killed != "trial":
+        # At once: what is left of the killed session must not matter.
+        out = _finish(command(home, "--resume", str(output)))
+    assert "Traceback" not in out, out
+    records = read_ledger(ledger)
+    check_each_once(records, STUDIES[study])
+    if killed != "trial":
+        assert any(record["kind"] == "resumed" for record in records)
+    assert _measured(records) == _measured(expected)
+
+
+def _kill(process: subprocess.Popen[str], killed: str, dice: random.Random) -> list[str]:
+    """Kills processes of one driver's own family with SIGKILL; returns what they were."""
+    victims: list[int] = []
+    while killed != "driver" and not victims and process.poll() is None:
+        trials = [pid for pid in _family(process.pid) if "ContinualTrainable" in _title(pid)]
+        victims = dice.sample(trials, min(1, len(trials)))
+    if killed != "trial":
+        victims.append(process.pid)
+    titles = [f"{pid} {_title(pid)[:40]}" for pid in victims]
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return titles
+
+
+def _family(driver: int) -> list[int]:
+    """All processes that descend from a driver."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+    family = [driver]
+    for pid in family:
+        family += [child for child, parent in parents.items() if parent == pid]
+    return family[1:]
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def _wait_for(ledger: Path, records: int, process: subprocess.Popen[str]) -> None:
+    """Waits until the ledger holds so many records."""
+    end = time.monotonic() + TIMEOUT
+    while process.poll() is None and _count(ledger) < records:
+        assert time.monotonic() < end, "the study stands still"
+        time.sleep(0.05)
+
+
+def _count(ledger: Path) -> int:
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
+def _finish(process: subprocess.Popen[str], killed: bool = False) -> str:
+    """Waits for the end of a study and returns what it printed."""
+    out, _ = process.communicate(timeout=TIMEOUT)
+    if not killed:
+        assert process.returncode == 0, out
+    return out
+
+
+def _measured(records: list[Record]) -> dict[tuple[str, int], Record]:
+    """All that does not depend on the machine's mood, by trial and task."""
+    return {
+        (record["trial"], record["task"]): {
+            key: value
+            for key, value in {"row": record["accuracy_row"], **record["metrics"]}.items()
+            if not key.startswith(("time/", "memory/"))
+        }
+        for record in records
+        if record["kind"] == "task"
+    }
+
+
+def _wait_for_end_of(home: Path) -> None:
+    """Waits until no process of any study here is left: Ray's end with their driver."""
+    own, end = f"HOME={home}\0".encode(), time.monotonic() + 60
+    while True:
+        left = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if own in (folder / "environ").read_bytes():
+                    left.append(_title(int(folder.name)))
+        if not left:
+            return
+        assert time.monotonic() < end, left
+        time.sleep(0.2)

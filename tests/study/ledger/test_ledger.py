@@ -1,0 +1,176 @@
+"""A ledger on disk, whatever happens to its process and its disk."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.ledger import (
+    Ledger,
+    Record,
+    StudyFolder,
+    is_full,
+    read_ledger,
+    records,
+    storage_error,
+)
+from tests.study.histories import facts
+
+PROJECT = Path(__file__).parents[3]
+STUDY = {**records.study("größe", "?", facts({})), "time": 5.0}
+LINE = json.dumps(STUDY).encode() + b"\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+def task(number: int) -> Record:
+    return records.task("x", number, {"test/accuracy": 0.5}, (0.5, 0.25))
+
+
+def kinds_in(path: Path) -> list[str]:
+    return [record["kind"] for record in read_ledger(path)]
+
+
+def test_what_is_appended_is_read_back_in_order_and_can_be_continued(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.jsonl"
+    ledger = Ledger(path)
+    ledger.append(STUDY)
+    written = ledger.append(task(1))
+    ledger.close()
+    Ledger(path).append(task(2))
+    first, second, third = read_ledger(path)
+    assert (first, second, third["task"]) == (STUDY, written, 2)
+    assert second["accuracy_row"] == [0.5, 0.25]
+    assert second["time"] > 1e9
+    with pytest.raises(FileNotFoundError):
+        read_ledger(tmp_path / "absent.jsonl")
+
+
+def test_numbers_that_json_lacks_become_null(path: Path) -> None:
+    row = [-math.inf, np.float32(0.5)]
+    record: Record = {"kind": "task", "a": math.nan, "b": row, "c": np.int64(3)}
+    Ledger(path).append(record)
+    (read,) = read_ledger(path)
+    assert (read["a"], read["b"], read["c"]) == (None, [None, 0.5], 3)
+    assert math.isnan(record["a"]), "the caller's record stays as it was"
+
+
+# The last is a line that parses, but for its end.
+@pytest.mark.parametrize("kept", [*range(1, 40, 3), 54])
+def test_a_torn_last_line_is_ignored_and_cut(path: Path, kept: int) -> None:
+    torn = b'{"kind": "task", "task": 12, "time": 2, "metrics": {}}'
+    path.write_bytes(LINE + torn[:kept])
+    assert len(read_ledger(path)) == 1
+    ledger = Ledger(path)
+    assert path.read_bytes() == LINE
+    ledger.append(task(1))
+    assert kinds_in(path) == ["study", "task"]
+
+
+def test_what_was_read_already_is_not_read_again(path: Path) -> None:
+    path.write_bytes(LINE + b"no record\n")
+    Ledger(path, whole=len(LINE)).append(task(1))
+    assert kinds_in(path) == ["study", "task"]
+
+
+@pytest.mark.parametrize("line", ["{broken", "[1]", '{"no": "kind"}', ""])
+def test_a_broken_line_elsewhere_names_file_and_line(path: Path, line: str) -> None:
+    path.write_bytes(LINE + line.encode() + b'\n{"kind": "end"}\n')
+    before = path.read_bytes()
+    for read in (read_ledger, Ledger):
+        with pytest.raises(ValueError, match=r"line 2 of .*ledger\.jsonl"):
+            read(path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_record_is_refused_and_leaves_no_trace(path: Path) -> None:
+    ledger = Ledger(path)
+    with pytest.raises(ValueError, match="must have a 'kind'"):
+        ledger.append({"trial": "x"})
+    with pytest.raises(TypeError, match="JSON's types"):
+        ledger.append({**STUDY, "path": path})
+    assert read_ledger(path) == []
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(path)
+    ledger.append(STUDY)
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            ledger.append(task(1))
+    ledger.append(task(2))
+    assert kinds_in(path) == ["study", "task"]
+
+
+def test_a_killed_writer_loses_nothing_it_had_appended(path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from study.ledger import Ledger\n"
+        "ledger = Ledger(Path(sys.argv[1])); n = 0\n"
+        "while True:\n"
+        "    ledger.append({'kind': 'task', 'task': n, 'fill': 'x' * 5000})\n"
+        "    print(n, flush=True); n += 1\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(20):
+            last = process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split()
+    acknowledged = int(rest[-1]) if rest else int(last)
+    tasks = [record["task"] for record in read_ledger(path)]
+    assert tasks[: acknowledged + 1] == list(range(acknowledged + 1))
+    assert len(tasks) <= acknowledged + 2
+    Ledger(path).append(task(acknowledged + 3))
+    for line in path.read_bytes().splitlines():
+        json.loads(line)
+
+
+def test_a_real_limit_of_a_file_leaves_whole_lines(path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from study.ledger import Ledger, is_full\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "ledger = Ledger(Path(sys.argv[1]))\n"
+        "try:\n"
+        "    while True: ledger.append({'kind': 'task', 'fill': 'x' * 300})\n"
+        "except OSError as error: print(error.errno, is_full(error))\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stdout == f"{errno.EFBIG} True\n"
+    assert path.read_bytes().endswith(b"\n")
+    assert 12 <= len(read_ledger(path)) <= 16
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE])
+def test_errors_of_full_storage_are_told_from_others(tmp_path: Path, code: int) -> None:
+    words = os.strerror(code)
+    wrapped = RuntimeError("a trial failed")
+    wrapped.__cause__ = OSError(code, words)
+    text = f"Traceback (most recent call last):\n  ...\nOSError: {words}\n"
+    assert all(map(is_full, (OSError(code, words), wrapped, RuntimeError(text))))
+    said = str(storage_error(StudyFolder(tmp_path), text))
+    assert f"be written: OSError: {words}. Free" in said
+    assert said.endswith(f"--resume {tmp_path}")
+    assert is_full(RuntimeError("PytorchStreamWriter failed x"))
+    for other in (OSError(errno.ENOENT, "no such file"), ValueError("rank must be 1")):
+        assert not is_full(other)

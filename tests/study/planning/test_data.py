@@ -1,0 +1,188 @@
+"""The data of a study before it starts: checked, pinned, prepared, or refused in one message."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from study import run
+from study.planning.cells import Plan
+from study.planning.data import data_configs, data_splits, pinned
+from study.planning.openings import opening_records
+from study.planning.plan import load_plan
+from tests.study.small_study import FIXED
+from trainables.config import TrialConfig
+from trainables.data.sources import load_arrays
+
+
+def data_hashes(plan: Plan, elsewhere: bool = False) -> dict[str, str]:
+    return {name: split.sha256 for name, split in data_splits(plan, lambda: elsewhere).items()}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with mine.npz: three grey classes of twenty images."""
+    labels = np.arange(60) % 3
+    images = np.full((60, 8, 8), 255, np.uint8) // (1 + labels[:, None, None].astype(np.uint8))
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "mine.npz", images=images, labels=labels)
+    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path / "cache"))
+    monkeypatch.setenv("LRCS_DATA_ROOT", str(tmp_path / "data"))
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def study_file(root: Path, tmp_path: Path) -> Path:
+    fixed = {key: value for key, value in FIXED.items() if not key.startswith("data.")}
+    study = {
+        "name": "small",
+        "question": "Does it run?",
+        "grid": {"method.name": ["sequential", "nearest_mean"], "data.tasks": [1, 3]},
+        "fixed": {**fixed, "data.name": "npz:mine", "data.image_size": 8},
+        "trials": 1,
+        "seeds": [0],
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_prepare_says_what_it_found_and_pins_it(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([str(study_file), "--prepare"]) == 0
+    out = capsys.readouterr().out
+    # Four cells read the same files in the same way.
+    assert len(out.splitlines()) == 1
+    assert "npz:mine: 3 classes, 48 training and 12 test images" in out
+    (manifest,) = (tmp_path / "cache" / "manifests").iterdir()
+    assert str(manifest) in out
+    pinned = ["--set", f"data.manifest={manifest}"]
+    assert run.main([str(study_file), "--prepare", *pinned]) == 0
+
+
+def test_prepare_removes_caches_that_nobody_opens(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([str(study_file), "--prepare"]) == 0
+    (folder,) = (path for path in (tmp_path / "cache").glob("npz_mine-*") if path.is_dir())
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
+    # It opens this cache, and so keeps it; inverted images have another.
+    assert run.main([str(study_file), "--prepare"]) == 0
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
+    capsys.readouterr()
+    assert run.main([str(study_file), "--prepare", "--set", "data.invert=true"]) == 0
+    prepared, removed = capsys.readouterr().out.splitlines()
+    assert prepared.startswith("npz:mine: 3 classes")
+    assert removed.startswith(f"removed {folder}: 0.0 MiB, unused for ")
+    assert not folder.exists()
+
+
+def test_the_split_is_recorded_by_its_hash(study_file: Path) -> None:
+    plan = load_plan(study_file)
+    hashes = data_hashes(plan)
+    assert list(hashes) == ["npz:mine"]
+    assert opening_records(plan, hashes)[0]["data"] == hashes
+    changed = load_plan(study_file, ["data.split=random"])
+    assert list(data_hashes(changed).values()) != list(hashes.values())
+
+
+def test_data_without_files_is_pinned_as_well(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = "data.name=[icons,gaussian]"
+    size = ["--set", "data.image_size=32", "--set", "backbone.name=compact_vit"]
+    assert run.main([str(study_file), "--prepare", "--set", change, *size]) == 0
+    icons, gaussian = capsys.readouterr().out.splitlines()
+    assert icons.startswith("icons: 315 classes, 10792 training and 4620 test images; split ")
+    assert gaussian.startswith("gaussian: 64 classes, 1280 training and 640 test images; split ")
+    written = sorted(path.name for path in (tmp_path / "cache" / "manifests").iterdir())
+    assert [name.partition("-")[0] for name in written] == ["gaussian", "icons"]
+    changes = [change, "data.image_size=32", "backbone.name=compact_vit", "data.tasks=[1,3]"]
+    hashes = data_hashes(load_plan(study_file, changes))
+    assert list(hashes) == ["icons", "gaussian"]
+    pins = [name.rpartition("-")[2].partition(".")[0] for name in written]
+    assert sorted(pins) == sorted(sha256[:12] for sha256 in hashes.values())
+
+
+def test_every_cell_is_pinned_to_the_split_that_it_reads(study_file: Path) -> None:
+    plan = load_plan(study_file, ["data.split=[random,stratified]"])
+    hashes = data_hashes(plan)
+    assert list(hashes) == ["npz:mine split random", "npz:mine split stratified"]
+    ids = [cell.trial("search", {}, 0).id for cell in plan.cells]
+    trials = [cell.trial("search", {}, 0) for cell in pinned(plan, hashes).cells]
+    assert [trial.id for trial in trials] == ids
+    assert len(set(hashes.values())) == 2
+    for trial in trials:
+        named = f"npz:mine split {trial.params['data.split']}"
+        assert trial.params["data.split_sha256"] == hashes[named]
+        # Whatever share of its images a trial is given, it reads that split.
+        few = {**trial.params, "data.classes": 2, "data.tasks": 1, "data.train_per_class": 3}
+        assert load_arrays(TrialConfig.from_params(few).data).class_names == ("0", "1", "2")
+
+
+def test_a_trial_refuses_images_that_came_after_the_study_started(
+    study_file: Path, root: Path
+) -> None:
+    plan = load_plan(study_file)
+    hashes = data_hashes(plan)
+    params = pinned(plan, hashes).cells[0].trial("confirm", {}, 0).params
+    with np.load(root / "mine.npz") as saved:
+        images, labels = saved["images"], saved["labels"]
+    more = np.concatenate([images, images[:3]]), np.concatenate([labels, labels[:3]])
+    np.savez(root / "mine.npz", images=more[0], labels=more[1])
+    other = data_hashes(plan)["npz:mine"]
+    assert other != hashes["npz:mine"]
+    message = (
+        f"npz:mine must have the split {hashes['npz:mine']} that was recorded when the study "
+        rf"started .*, but on this machine it has {other}: .* start the study again\."
+    )
+    with pytest.raises(ValueError, match=message):
+        load_arrays(TrialConfig.from_params(params).data)
+
+
+@pytest.mark.parametrize("action", [[], ["--prepare"]])
+def test_missing_files_are_a_mistake_before_anything_starts(
+    action: list[str], study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    change = ["--set", "data.name=fashion_mnist", "--set", f"data.root={tmp_path}"]
+    where = [] if action else ["--output", str(output)]
+    assert run.main([str(study_file), *action, *change, *where]) == 2
+    error = capsys.readouterr().err
+    assert "fashion-mnist/train-images-idx3-ubyte.gz" in error
+    assert "dataset-fashion-mnist" in error
+    assert not output.exists()
+
+
+def test_a_driver_without_the_files_leaves_them_to_the_nodes(
+    study_file: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = load_plan(study_file, ["data.name=cifar100", "data.grey=true"])
+    with pytest.raises(ValueError, match="cifar-100-python/train"):
+        data_hashes(plan)
+    assert data_hashes(plan, elsewhere=True) == {}
+    # Trials take what they find then.
+    trials = [cell.trial("confirm", {}, 0) for cell in pinned(plan, {}).cells]
+    assert {trial.params["data.split_sha256"] for trial in trials} == {None}
+    # Files that are there and wrong are a mistake in any case.
+    np.savez(root / "mine.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.arange(3))
+    with pytest.raises(ValueError, match="npz:mine"):
+        data_hashes(load_plan(study_file, ["data.tasks=1"]))
+
+
+def test_nothing_is_decoded_where_the_cache_is_off(study_file: Path, tmp_path: Path) -> None:
+    # As README and study files write it, which YAML takes for a truth value.
+    assert run.main([str(study_file), "--prepare", "--set", "data.cache=off"]) == 0
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["manifests"]
+
+
+def test_every_cap_of_the_training_images_is_checked(study_file: Path) -> None:
+    caps = ["data.train_per_class=[8,4]", "data.validation_share=0.8"]
+    plan = load_plan(study_file, caps)
+    assert [config.train_per_class for config in data_configs(plan)] == [8, 4]

@@ -1,0 +1,189 @@
+import csv
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from study.ledger import Record
+from study.report import page
+from study.report.report import trial_table, write_study
+from study.report.section import Paragraph, Picture, Section
+from tests.study.histories import study_of
+from tests.study.report import ledgers
+from tests.study.report.engine_ledgers import several_objectives
+from tests.study.report.ledgers import made_up_study
+
+FILES = {
+    "report.html",
+    "report.json",
+    "summary.csv",
+    "trials.csv",
+    "free_dimensions.csv",
+    "comparisons.csv",
+    "tasks.csv",
+    "study.yaml",
+}
+
+
+class Tags(HTMLParser):
+    """Checks that tags nest, and collects what a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def written(records: list[Record], folder: Path) -> str:
+    """The page of a study whose sections and figures can all be made."""
+    html = write_study(study_of(records), folder).read_text(encoding="utf-8")
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert data_of(folder)["left_out"] == [] and "could not be made" not in html
+    return html
+
+
+def data_of(folder: Path) -> dict[str, object]:
+    data: dict[str, object] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return data
+
+
+def small() -> list[Record]:
+    return made_up_study(tasks=(3, 4), layers=2)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A report with all its figures drawn, which takes most of the time."""
+    folder = tmp_path_factory.mktemp("report")
+    return folder, written(small(), folder)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves figures out."""
+    monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
+
+
+def test_the_page_is_whole_and_loads_nothing(report: tuple[Path, str]) -> None:
+    _, html = report
+    tags = Tags()
+    tags.feed(html)
+    assert tags.open == []
+    assert len(tags.sources) > 10
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in tags.sources)
+    assert not re.search(r"https?://", re.sub(r'src="data:[^"]*"', "", html))
+    # Text of the ledger is text.
+    assert "&lt;inflora&gt; &amp; sd_lora" in html
+    assert "loss is NaN &lt;script&gt;" in html and "<script" not in html
+
+
+@pytest.mark.slow
+def test_names_of_markup_and_mathematics_are_names(tmp_path: Path) -> None:
+    """In words, tables, titles, and in figures, where $ would begin a formula."""
+    keys = [{"data.name": name} for name in (r"<b>$\x$ {{ 7 * 7 }}", "icons")]
+    records = made_up_study(("inflora",), (2,), (0, 1), keys=keys, layers=1)
+    records[0] |= {"name": "<i>", "commit": "<u>"}
+    html = written(records, tmp_path)
+    assert not re.search("<(b|i|u)>", html)
+    assert r"&lt;b&gt;$\x$ {{ 7 * 7 }}" in html and "<title>&lt;i&gt;</title>" in html
+    assert "git checkout &lt;u&gt;" in html
+
+
+def test_the_tables_can_be_read(report: tuple[Path, str]) -> None:
+    def table(name: str) -> list[dict[str, str]]:
+        with (report[0] / name).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    summary, trials, tasks = (table(f"{name}.csv") for name in ("summary", "trials", "tasks"))
+    assert [row["method.name"] for row in summary[:3]] == ["inflora", "sd_lora", "sequential"]
+    assert float(summary[0]["final_n"]) == 3
+    assert len(trials) == 42
+    assert {row["status"] for row in trials} == {"completed", "pruned", "failed"}
+    assert len(table("free_dimensions.csv")) == 2 * 3 * 2 * (3 + 4)
+    assert len(table("comparisons.csv")) == 6
+    assert len(tasks) == 3 * 3 * (3 + 4)
+    assert float(tasks[0]["test/accuracy"]) == ledgers.accuracy("inflora", 0, 1, 3)
+    assert not [name for name in tasks[0] if "layer" in name]
+    assert yaml.safe_load((report[0] / "study.yaml").read_text())["seeds"] == [0, 1, 2]
+
+
+def test_the_table_of_trials_has_reasons_restarts_and_objectives() -> None:
+    rows = trial_table(study_of(several_objectives()))
+    assert [row["reason"] for row in rows if row["reason"]] == ["diverged", "out_of_memory"]
+    assert [row["retries"] for row in rows][:2] == [1, 0]
+    assert rows[0]["memory/subspace_bytes"] == 2e5
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 60])
+def test_an_unfinished_study_is_reported_and_marked(tmp_path: Path, count: int) -> None:
+    html = written(small()[:count], tmp_path)
+    assert "incomplete: running" in html and "This study is running." in html
+
+
+def test_a_single_task_one_seed_and_no_baseline_are_drawn(tmp_path: Path) -> None:
+    html = written(made_up_study(("sd_lora",), tasks=(1,), seeds=(0,), layers=1), tmp_path)
+    assert "Accuracy over tasks: 1 task<" in html
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_is_replaced_by_a_later_one(tmp_path: Path) -> None:
+    records = made_up_study(("sequential",), tasks=(2,), seeds=(0, 1))
+    written(records[:3], tmp_path)
+    assert ">complete<" in written(records, tmp_path)
+
+
+def test_what_fails_leaves_a_note_in_its_place_and_the_rest_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_figure() -> Figure:
+        raise ZeroDivisionError("no\nlines")
+
+    def no_section() -> Section:
+        raise KeyError("<rank>")
+
+    blocks = (Paragraph("before"), Picture("A figure", "shows", no_figure), Paragraph("after"))
+    made: dict[str, Callable[[], Section | None]] = {
+        "First": no_section,
+        "Second": lambda: Section("Second", blocks, {"kept": 1}),
+        "Third": lambda: Section("Third", (Picture("", "shows", no_figure),)),
+        "Nothing": lambda: None,
+    }
+    files = [
+        SimpleNamespace(TITLE=title, section=lambda _, make=make: make())
+        for title, make in made.items()
+    ]
+    monkeypatch.setattr(page, "SECTIONS", files)
+    html = write_study(study_of(small()), tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r"(?:<h2[^>]*>|<p class=\"\w+\">)(.*?)</", html)[1:] == [
+        "First",
+        "First could not be made: KeyError: &#39;&lt;rank&gt;&#39;",
+        "Second",
+        "before",
+        "A figure could not be made: ZeroDivisionError: no lines",
+        "after",
+        "Third",
+        "The figure of Third could not be made: ZeroDivisionError: no lines",
+    ]
+    data = data_of(tmp_path)
+    assert data["kept"] == 1
+    assert data["left_out"] == [
+        {"section": "First", "part": "First", "error": "KeyError: '<rank>'"},
+        {"section": "Second", "part": "A figure", "error": "ZeroDivisionError: no lines"},
+        {"section": "Third", "part": "The figure of Third", "error": "ZeroDivisionError: no lines"},
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == FILES

@@ -1,0 +1,64 @@
+"""The documented quirks of the released code, by name, and what `corrected` changes of them.
+
+What each field does is tested beside the code that reads it; here is which preset has which.
+"""
+
+import math
+from typing import Any
+
+import pytest
+
+from trainables.config import TrialConfig, catalog
+
+# Quirk → key, value of the paper's reading, value under `released`, whether it is a bug.
+# fmt: off
+QUIRKS: dict[str, dict[str, tuple[str, Any, Any, bool]]] = {
+    "inflora": {
+        "energies are squares of the second moment's singular values":
+            ("method.energy", "sigma2", "sigma4", False),
+        "the first task's memory stays below the threshold":
+            ("method.first_task", "reach", "below", True),
+        "half of the dimensions or more are labelled free without taking the complement":
+            ("method.half_rule", "complement", "mislabel", True),
+        "designed rows are divided by √3":
+            ("method.down_scale", 1.0, 1 / math.sqrt(3), False),
+        "second moments are taken of augmented images":
+            ("method.moment_images", "plain", "augmented", False),
+        "an exhausted layer trains in arbitrary directions":
+            ("method.on_exhaustion", "clip", "released", True),
+    },
+    "sd_lora": {
+        "old pairs are divided by the product of their factors' norms":
+            ("method.normaliser", "frobenius", "factor_norms", False),
+        "one magnitude a task for all layers and slices":
+            ("method.alpha_scope", "branch", "global", False),
+        "all magnitudes start again at each task":
+            ("method.alpha_reset", False, True, False),
+    },
+}
+# fmt: on
+CASES = [(family, quirk) for family, quirks in QUIRKS.items() for quirk in quirks]
+
+
+def value(family: str, preset: str, key: str) -> Any:
+    config = TrialConfig.from_params({"method.name": family, "preset": preset})
+    return config.to_params()[key]
+
+
+@pytest.mark.parametrize(("family", "quirk"), CASES)
+def test_released_has_the_quirk_and_corrected_only_if_it_is_no_bug(family: str, quirk: str) -> None:
+    key, paper, released, bug = QUIRKS[family][quirk]
+    assert value(family, "paper", key) == paper
+    assert value(family, "released", key) == pytest.approx(released)
+    assert value(family, "corrected", key) == pytest.approx(paper if bug else released)
+
+
+@pytest.mark.parametrize("family", QUIRKS)
+def test_presets_differ_in_nothing_that_is_not_listed(family: str) -> None:
+    declared = catalog.declaration(family).presets
+    listed = {key for key, *_ in QUIRKS[family].values()}
+    keys = {key for preset in declared.values() for key in preset}
+    differing = {
+        key for key in keys if len({value(family, preset, key) for preset in declared}) > 1
+    }
+    assert differing == listed

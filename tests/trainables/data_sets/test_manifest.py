@@ -1,0 +1,155 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.trainables.data_sets import trees
+from trainables.config import DataConfig
+from trainables.data.prepare import checked_index, manifest_of, prepare
+from trainables.data_sets.file_sets import read_index
+from trainables.data_sets.index import Entry
+from trainables.data_sets.manifest import Manifest, read_manifest
+
+MANIFEST = Manifest(
+    "folder:mine",
+    ("b", "a"),
+    (
+        Entry("a/art_0.jpg", 1, "test"),
+        Entry("b/art_1.jpg", 0, "train"),
+        Entry("b/art_0.jpg", 0, "test"),
+        Entry("a/art_2.jpg", 1, "train"),
+    ),
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path / "cache"))
+    trees.class_folders(tmp_path / "data" / "mine", ["a", "b"], images=10)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "split.tsv"
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    MANIFEST.write(path)
+    assert read_manifest(path) == MANIFEST
+    assert "b/art_1.jpg\t0\ttrain\n" in path.read_text(encoding="utf-8")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_manifest_decides_images_labels_and_splits(root: Path, path: Path) -> None:
+    entries = [
+        Entry(f"{name}/art_{number}.jpg", label, "train" if number % 3 else "test")
+        for name, label in (("a", 1), ("b", 0))
+        for number in range(10)
+    ]
+    # The order of the lines changes nothing.
+    for order in (1, -1):
+        Manifest("folder:mine", ("b", "a"), tuple(entries[::order])).write(path)
+        index = read_index("folder:mine", str(root), manifest=str(path))
+        assert list(index.entries) == entries
+        assert index.class_names == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("classes", "more", "message"),
+    [
+        (("a", "a"), (), "every class must be listed once, but 'a' is twice"),
+        (("a", "b"), (Entry("a/art_0.jpg", 0, "train"),), "'a/art_0.jpg' is twice"),
+    ],
+)
+def test_what_comes_twice_is_refused(
+    classes: tuple[str, ...], more: tuple[Entry, ...], message: str, path: Path
+) -> None:
+    Manifest("folder:mine", classes, (*MANIFEST.entries, *more)).write(path)
+    with pytest.raises(ValueError, match=rf"split\.tsv: .*{message}"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\ttest", "\ttrain"),
+        ("# class: b", "# class: c"),
+        ("art_2", "art_3"),
+        ("a/art_2.jpg\t1\ttrain\n", ""),
+    ],
+)
+def test_a_changed_or_cut_manifest_is_refused(old: str, new: str, path: Path) -> None:
+    MANIFEST.write(path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"split\.tsv must have the sha256 .* it was changed or cut"
+    ):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"a\tb\n", b"\xff\xfe\n"])
+def test_other_files_are_no_manifests(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"split\.tsv must"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "more", "message"),
+    [
+        (
+            "folder:mine",
+            ("a", "b"),
+            (Entry("a/gone.jpg", 0, "train"),),
+            r"lists 1 images that folder:mine does not have, .*gone",
+        ),
+        ("folder:mine", ("b", "a"), (), r"leaves out 16, the first a/art_1\.jpg"),
+        ("folder:other", ("a", "b"), (), r"must be of folder:mine, but is of folder:other"),
+    ],
+)
+def test_a_manifest_of_other_images_is_refused(
+    name: str, classes: tuple[str, ...], more: tuple[Entry, ...], message: str,
+    root: Path, path: Path,
+) -> None:  # fmt: skip
+    Manifest(name, classes, (*MANIFEST.entries, *more)).write(path)
+    with pytest.raises(ValueError, match=message):
+        read_index("folder:mine", str(root), manifest=str(path))
+
+
+def test_paths_that_would_break_the_lines_are_refused(path: Path) -> None:
+    broken = Manifest("folder:mine", ("a",), (Entry("a/x\ty.jpg", 0, "train"),))
+    with pytest.raises(ValueError, match="no tab or line break"):
+        broken.write(path)
+
+
+def test_prepare_pins_the_split(root: Path, tmp_path: Path) -> None:
+    config = DataConfig(name="folder:mine", root=str(root), tasks=2, image_size=8)
+    done = prepare(config)
+    assert (done.classes, done.train, done.test) == (2, 16, 4)
+    assert done.manifest.is_relative_to(tmp_path / "cache")
+    pinned = replace(config, manifest=str(done.manifest))
+    assert checked_index(pinned).fingerprint == checked_index(config).fingerprint
+    # A new image moves the drawn split; the pinned one says that it does not know it.
+    trees.photograph(root / "mine" / "a" / "new.jpg", 5)
+    assert manifest_of(checked_index(config)).sha256 != done.sha256
+    with pytest.raises(ValueError, match=r"leaves out 1, the first a/new\.jpg"):
+        checked_index(pinned)
+
+
+def test_the_hash_of_a_split_says_nothing_of_places_and_times(root: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(root, copied, copy_function=shutil.copyfile)
+    first, other = (read_index("folder:mine", str(path)) for path in (root, copied))
+    assert manifest_of(first).sha256 == manifest_of(other).sha256
+    assert first.fingerprint != other.fingerprint
+
+
+def test_too_few_images_for_validation_are_found_before_a_study(tmp_path: Path) -> None:
+    trees.cub(tmp_path, classes=200, images=2)
+    config = DataConfig(name="cub200", root=str(tmp_path), tasks=10, image_size=32)
+    with pytest.raises(ValueError, match=r"class '001\.Bird_1' of cub200 has 1, and 1 would be"):
+        checked_index(config)

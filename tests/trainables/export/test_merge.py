@@ -1,0 +1,117 @@
+"""Merged weights in a stock timm network give the scores of the trial."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainables.trials import tiny, trained
+from trainables.config import catalog
+from trainables.export.merge import export, merged
+from trainables.trainer import SequentialTrainer
+
+
+def saved(method: str, changes: dict[str, Any] | None, folder: Path) -> SequentialTrainer:
+    """A trial of all tasks, its checkpoint saved in `folder`."""
+    trainer = trained(method, changes)
+    trainer.save(folder)
+    return trainer
+
+
+def loaded(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """As a person does: by the file beside the weights."""
+    spec = importlib.util.spec_from_file_location("load", folder / "load.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network: nn.Module
+    about: dict[str, Any]
+    network, about = module.load()
+    return network, about
+
+
+@torch.no_grad()
+def check(trainer: SequentialTrainer, folder: Path, size: int = 8) -> dict[str, Any]:
+    """Compares the scores of random images; returns what model.json says."""
+    export(folder, folder / "model")
+    network, about = loaded(folder / "model")
+    images = torch.rand(16, about["channels"], size, size, generator=torch.Generator())
+    features, merged_scores = trainer._model(images), network(images)
+    expected = trainer._method.logits(features)
+    if about["scores"].endswith("times the length of the feature"):
+        expected = expected * features.norm(dim=1, keepdim=True)
+    if about["scores"].endswith("plus the squared length of the feature"):
+        expected = expected + features.square().sum(1, keepdim=True)
+    assert merged_scores.shape == expected.shape
+    torch.testing.assert_close(merged_scores, expected, rtol=1e-4, atol=2e-5)
+    return about
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_every_method_keeps_its_scores(method: str, tmp_path: Path) -> None:
+    trainer = saved(method, None, tmp_path)
+    about = check(trainer, tmp_path)
+    assert about["tasks"] == 4 and about["classes"] == 12
+    assert about["class_names"] == list(trainer._stream.class_order)
+    assert about["accuracy"] == pytest.approx(trainer._accuracies[-1])
+
+
+@pytest.mark.parametrize("network", ["test_swin", "test_convnext"])
+@pytest.mark.parametrize("method", ["inflora", "sd_lora"])
+def test_other_networks(method: str, network: str, tmp_path: Path) -> None:
+    check(saved(method, {"backbone.name": network}, tmp_path), tmp_path)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
+def test_stock_timm_models_need_nothing_of_this_project(name: str, tmp_path: Path) -> None:
+    changes = {"backbone.name": name, "data.image_size": 32, "data.classes": 4, "data.tasks": 2}
+    few = {"data.train_per_class": 4, "optim.epochs": 1, "method.rank": 2}
+    about = check(saved("sd_lora", {**changes, **few}, tmp_path), tmp_path, 32)
+    assert about["timm"]
+    code = (
+        "import sys, torch\n"
+        "from trainables.backbones import timm_compat\n"  # the torchvision of this environment
+        "for name in ('study', 'trainables', 'trainables.backbones'): sys.modules[name] = None\n"
+        "from load import load\n"
+        "network, about = load()\n"
+        "print(tuple(network(torch.zeros(2, about['channels'], 32, 32)).shape))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "model", capture_output=True, text=True
+    )
+    assert done.stdout == "(2, 4)\n", done.stderr
+
+
+def test_branches_change_the_weights(tmp_path: Path) -> None:
+    """So that equal scores say something: the trial's weights are not the backbone's."""
+    trainer = saved("inflora", None, tmp_path)
+    fresh = SequentialTrainer(tiny("inflora"))._model.network.state_dict()
+    weights = merged(torch.load(tmp_path / "trainer.pt", weights_only=True))[0]
+    key = "blocks.0.attn.qkv.weight"
+    assert not torch.equal(weights[key], fresh["blocks.0.attn.qkv.base.weight"])
+    assert trainer.done
+
+
+def test_pixels_of_the_pretraining_are_told(tmp_path: Path) -> None:
+    changes = {"backbone.name": "vit_tiny_patch16_224", "backbone.normalise": "pretrained"}
+    small = {"data.image_size": 32, "data.classes": 2, "data.tasks": 1, "data.train_per_class": 2}
+    saved("linear_heads", {**changes, **small}, tmp_path)
+    export(tmp_path, tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert (about["mean"], about["std"]) == ([0.5], [0.5])
+
+
+@pytest.mark.process
+def test_the_command_exports_pairs(tmp_path: Path) -> None:
+    saved("linear_heads", None, tmp_path)
+    module = "trainables.export.merge"
+    subprocess.run([sys.executable, "-m", module, tmp_path, tmp_path / "new"], check=True)
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {"model.safetensors", "model.json", "load.py"}

@@ -1,0 +1,154 @@
+"""Frozen-feature probes of a backbone on all classes of the icons benchmark."""
+
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainables.backbones.compact_vit import IMAGE_SIZE, create_compact_vit
+from trainables.data_sets.icons.icon_set import IconSet, load_icons
+
+WEIGHT_DECAYS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+VALIDATION_SHARE = 0.2
+ITERATIONS = 200
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Test accuracies in [0, 1] of both probes, and the weight decay that validation chose."""
+
+    linear: float
+    nearest_class_mean: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features (n, d) with their labels (n,)."""
+
+    features: torch.Tensor
+    labels: torch.Tensor
+
+    def subset(self, index: torch.Tensor) -> Self:
+        """Return the rows that the mask or index selects."""
+        return type(self)(self.features[index], self.labels[index])
+
+
+def probe_features(
+    features: torch.Tensor, icon_set: IconSet, seed: int, weight_decay: float | None = None
+) -> ProbeResult:
+    """Probe features (n, d): learn on the training split, report on the test split.
+
+    Without `weight_decay` it is chosen on a validation part of the training split.
+    """
+    everything = Split(features, torch.from_numpy(icon_set.labels))
+    is_test = torch.from_numpy(icon_set.is_test)
+    train, test = everything.subset(~is_test), everything.subset(is_test)
+    if weight_decay is None:
+        weight_decay = choose_weight_decay(train, seed)
+    return ProbeResult(
+        linear=linear_accuracy(train, test, weight_decay),
+        nearest_class_mean=nearest_class_mean_accuracy(train, test),
+        weight_decay=weight_decay,
+    )
+
+
+def extract_features(model: nn.Module, icon_set: IconSet) -> torch.Tensor:
+    """Return the features (n, d) of all images in float32, with the model in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    images = torch.from_numpy(icon_set.images).unsqueeze(1)
+    with torch.inference_mode():
+        features = torch.cat([model(batch.float() / 255.0) for batch in images.split(256)])
+    model.train(was_training)
+    return features.clone()
+
+
+def nearest_class_mean_accuracy(train: Split, test: Split) -> float:
+    """Score cosine similarity to class means, features centred on the training mean."""
+    centre = train.features.mean(0)
+    known = functional.normalize(train.features - centre, dim=1)
+    asked = functional.normalize(test.features - centre, dim=1)
+    classes = int(train.labels.max()) + 1
+    means = torch.zeros(classes, known.shape[1]).index_add_(0, train.labels, known)
+    predicted = (asked @ functional.normalize(means, dim=1).T).argmax(1)
+    return float((predicted == test.labels).float().mean())
+
+
+def linear_accuracy(train: Split, test: Split, weight_decay: float) -> float:
+    """Score multinomial logistic regression on standardised features, fitted by L-BFGS."""
+    mean, scale = train.features.mean(0), train.features.std(0) + 1e-6
+    known, asked = (train.features - mean) / scale, (test.features - mean) / scale
+    classes = int(train.labels.max()) + 1
+    weight = torch.zeros(classes, known.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(functional.linear(known, weight, bias), train.labels)
+        loss = loss + 0.5 * weight_decay * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        predicted = functional.linear(asked, weight, bias).argmax(1)
+    return float((predicted == test.labels).float().mean())
+
+
+def choose_weight_decay(train: Split, seed: int) -> float:
+    """Return the weight decay that is best on a random validation part of the training split."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(train.labels), generator=generator)
+    held_out = round(VALIDATION_SHARE * len(order))
+    fit, validation = train.subset(order[held_out:]), train.subset(order[:held_out])
+    return max(WEIGHT_DECAYS, key=lambda decay: linear_accuracy(fit, validation, decay))
+
+
+def raw_pixels(icon_set: IconSet) -> torch.Tensor:
+    """Return the ink of each pixel in [0, 1] as features (n, size²)."""
+    return 1.0 - torch.from_numpy(icon_set.images).flatten(1).float() / 255.0
+
+
+def main() -> None:
+    """Probe compact_vit, the same net with random weights, and raw pixels."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.backbones.pretraining.probe", description=__doc__
+    )
+    parser.add_argument("--seed", type=int, default=0, help="validation cut and random weights")
+    parser.add_argument("--output", type=Path, help="file to write the table to as well")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    icon_set = load_icons(IMAGE_SIZE)
+    torch.manual_seed(arguments.seed)
+    results = {
+        name: probe_features(features, icon_set, arguments.seed)
+        for name, features in {
+            "compact_vit": extract_features(create_compact_vit(), icon_set),
+            "random weights": extract_features(create_compact_vit(False), icon_set),
+            "raw pixels": raw_pixels(icon_set),
+        }.items()
+    }
+    lines = ["| Features | Linear probe | Nearest class mean | Weight decay |", "| --- " * 4 + "|"]
+    for name, result in results.items():
+        lines.append(
+            f"| {name} | {result.linear:.3f} | {result.nearest_class_mean:.3f} "
+            f"| {result.weight_decay:g} |"
+        )
+    logger.info("%s", "\n".join(lines))
+    if arguments.output is not None:
+        arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

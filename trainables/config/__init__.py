@@ -1,0 +1,22 @@
+"""All that a trial depends on, as frozen values and as flat keys; nothing here imports torch."""
+
+from trainables.config import catalog
+from trainables.config.backbone import BackboneConfig
+from trainables.config.data import DataConfig, validation_images
+from trainables.config.optim import OptimConfig
+from trainables.config.presets import expand as published_settings
+from trainables.config.presets import published_seeds
+from trainables.config.trial import Params, TrialConfig, known_keys
+
+__all__ = [
+    "BackboneConfig",
+    "DataConfig",
+    "OptimConfig",
+    "Params",
+    "TrialConfig",
+    "catalog",
+    "known_keys",
+    "published_seeds",
+    "published_settings",
+    "validation_images",
+]

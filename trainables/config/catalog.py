@@ -1,0 +1,106 @@
+"""What exists by name: data sets, backbones and methods, without importing torch.
+
+A study file is checked against this in about a second.
+"""
+
+from types import MappingProxyType
+
+from trainables.backbones.info import BackboneInfo, LayerInfo
+from trainables.config.methods import declaration as declaration
+from trainables.config.methods import methods as methods
+from trainables.data_sets import known
+from trainables.data_sets.known import DATASETS, DatasetInfo
+
+
+def _block(path: str, width: int) -> tuple[LayerInfo, ...]:
+    """The linear layers of a transformer block of timm."""
+    return (
+        LayerInfo(f"{path}.attn.qkv", "qkv", width),
+        LayerInfo(f"{path}.attn.proj", "linear", width),
+        LayerInfo(f"{path}.mlp.fc1", "linear", width),
+        LayerInfo(f"{path}.mlp.fc2", "linear", 4 * width),
+    )
+
+
+def _blocks(path: str, count: int, width: int) -> tuple[LayerInfo, ...]:
+    return tuple(layer for index in range(count) for layer in _block(f"{path}.{index}", width))
+
+
+COMPACT_VIT = (LayerInfo("patch_embed.stem.13", "conv", 128), *_blocks("blocks", 4, 160))
+TEST_SWIN = (
+    *_blocks("layers.0.blocks", 1, 16),
+    LayerInfo("layers.1.downsample.reduction", "linear", 64),
+    *_blocks("layers.1.blocks", 2, 32),
+)
+TEST_CONVNEXT = (
+    LayerInfo("stem.0", "conv", 1),
+    *(
+        LayerInfo(f"stages.{stage}.blocks.0.mlp.{layer}", "linear", factor * width)
+        for stage, width in enumerate((16, 16, 32, 32))
+        for layer, factor in (("fc1", 1), ("fc2", 4))
+    ),
+)
+BACKBONES = MappingProxyType(
+    {
+        "compact_vit": BackboneInfo(COMPACT_VIT, 8, image_size=32, pretrained=True, channels=1),
+        **{
+            name: BackboneInfo(layers, patch, image_size=8, pretrained=False, channels=1)
+            for name, layers, patch in (
+                ("test_vit", _blocks("blocks", 2, 16), 4),
+                ("test_swin", TEST_SWIN, 2),
+                ("test_convnext", TEST_CONVNEXT, 1),
+            )
+        },
+    }
+)
+
+# The network of the published numbers, as timm describes it: study files that name it are checked
+# without timm, which takes seconds.
+VIT_BASE = BackboneInfo(
+    _blocks("blocks", 12, 768), 16, image_size=None, pretrained=True, pixel_statistics=True
+)
+PUBLISHED = MappingProxyType(
+    {
+        "vit_base_patch16_224.augreg_in21k": VIT_BASE,
+        "vit_base_patch16_224.augreg2_in21k_ft_in1k": VIT_BASE,
+    }
+)
+
+
+def dataset(
+    name: str, root: str | None = None, split: str | None = None, manifest: str | None = None
+) -> DatasetInfo:
+    """Looks a data set up, own images below `root`; ValueError where it or its files are not."""
+    if known.generic_name(name) is not None:
+        # Only here: most studies use what is known without looking at files.
+        from trainables.data_sets.file_sets import describe
+
+        return describe(name, root, split, manifest)
+    if name not in DATASETS:
+        raise ValueError(
+            f"data.name must be one of {sorted(DATASETS)}, folder:NAME or npz:NAME, "
+            f"but got {name!r}."
+        )
+    return DATASETS[name]
+
+
+def backbone(name: str, image_size: int, channels: int) -> BackboneInfo:
+    """Looks a backbone up: one that is known here at once, any other through timm (seconds).
+
+    ValueError if neither this project nor timm has it, or it does not take images of `channels`
+    × `image_size` × `image_size` pixels.
+    """
+    if name in BACKBONES:
+        info = BACKBONES[name]
+        if info.channels not in (None, channels):
+            raise ValueError(
+                f"backbone.name {name} takes images of {info.channels} channels, but the data "
+                f"have {channels}; data.grey: true makes coloured images grey."
+            )
+        return info
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    # Only here, since timm takes seconds to import and most studies use what is known here.
+    from trainables.backbones.timm_lookup import describe
+
+    return describe(name, tuple(BACKBONES), image_size, channels)

@@ -1,0 +1,163 @@
+"""TrialConfig: all that a trial depends on, as one frozen dataclass and as flat dotted keys."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, Self, TypeAlias
+
+from trainables.backbones import selection
+from trainables.config import catalog, presets
+from trainables.config.backbone import BackboneConfig
+from trainables.config.convert import convert
+from trainables.config.data import DataConfig
+from trainables.config.optim import OptimConfig
+
+Scalar: TypeAlias = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None
+Params: TypeAlias = dict[str, Scalar]
+MOST_PIXELS = 2048
+# Keys that belong to no group, with their types.
+TOP_LEVEL: Mapping[str, Any] = MappingProxyType(
+    {"seed": int, "preset": str | None, "recipe": str | None, "diagnostics": bool}
+)
+
+
+class MethodConfig(Protocol):
+    """What the config of every method offers; the fields are the method's own."""
+
+    @property
+    def name(self) -> str:
+        """Name of the method: its folder's, or the variant's."""
+        ...
+
+    def check(self, width: int) -> None:
+        """Refuses values that do not fit layers of `width` inputs with a ValueError."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One training run over a whole task sequence.
+
+    The flat form (`to_params`) is the only one that crosses a process.
+    """
+
+    method: MethodConfig
+    """The config dataclass of the method that `method.name` names."""
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    backbone: BackboneConfig = dataclasses.field(default_factory=BackboneConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    seed: int = 0
+    """Seed of the class order, of weights and of batches."""
+    preset: str | None = None
+    """Fills in what paper and released code do differently; see `presets.expand`."""
+    recipe: str | None = None
+    """Fills in a family's published training of a data set, say inflora/imagenet_r."""
+    diagnostics: bool = True
+    """Measures interference with old tasks, which for methods without a subspace memory
+    takes a pass of its own over a task's images."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in [0, 2**31), but got {self.seed}.")
+        channels = self.data.channels
+        key = "data.image_size" if self.backbone.image_size is None else "backbone.image_size"
+        size = self.input_size
+        if not 1 <= size <= MOST_PIXELS:
+            raise ValueError(f"{key} must be in [1, {MOST_PIXELS}], but got {size}.")
+        network = catalog.backbone(self.backbone.name, size, channels)
+        if network.image_size not in (None, size):
+            raise ValueError(
+                f"{key} must be {network.image_size} for backbone.name "
+                f"{self.backbone.name}, but got {size}."
+            )
+        if size % network.patch_size:
+            raise ValueError(
+                f"{key} must be a multiple of the patch size {network.patch_size} of "
+                f"backbone.name {self.backbone.name}, but got {size}."
+            )
+        local = self.backbone.checkpoint is not None
+        if self.backbone.pretrained and not local and not network.pretrained:
+            raise ValueError(
+                f"backbone.pretrained must be false for backbone.name {self.backbone.name}: "
+                f"no pretrained weights exist."
+            )
+        if self.backbone.normalise == "pretrained" and not network.pixel_statistics:
+            raise ValueError(
+                f"backbone.normalise must be 'none' for backbone.name {self.backbone.name}: "
+                f"no mean and deviation of its pretraining are known."
+            )
+        chosen = selection.select(network.layers, self.backbone.layers, self.backbone.blocks)
+        if self.backbone.adapt and not any(layer.kind == "qkv" for layer in chosen.values()):
+            raise ValueError(
+                f"backbone.adapt must be null where no fused qkv is adapted (it names slices of "
+                f"one), but got {list(self.backbone.adapt)} for {self.backbone.name}."
+            )
+        self.method.check(min(layer.inputs for layer in chosen.values()))
+
+    @property
+    def input_size(self) -> int:
+        """Size of the images that the network sees, in pixels."""
+        own = self.backbone.image_size
+        return self.data.image_size if own is None else own
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Builds a config from flat dotted keys.
+
+        ValueError for a key that is not known (the known ones are listed), a missing
+        method.name, a value of the wrong type or out of range.
+        """
+        name = params.get("method.name")
+        if not isinstance(name, str):
+            raise ValueError(f"method.name must be one of {list(catalog.methods())}: it is {name}.")
+        known = known_keys(name)
+        values = _converted(params, name, known)
+        values = _converted(presets.expand(values), name, known)
+        groups: dict[str, dict[str, Any]] = {"data": {}, "backbone": {}, "method": {}, "optim": {}}
+        for key, value in values.items():
+            group, _, field = key.partition(".")
+            if field:
+                groups[group][field] = value
+        return cls(
+            method=catalog.declaration(name).config(**groups["method"]),
+            data=DataConfig(**groups["data"]),
+            backbone=BackboneConfig(**groups["backbone"]),
+            optim=OptimConfig(**groups["optim"]),
+            **{key: value for key, value in values.items() if key in TOP_LEVEL},
+        )
+
+    def to_params(self) -> Params:
+        """The flat dotted form, every field present; `from_params` gives an equal config back."""
+        flat: Params = {key: getattr(self, key) for key in TOP_LEVEL}
+        for group in ("data", "backbone", "method", "optim"):
+            config = getattr(self, group)
+            for field in dataclasses.fields(config):
+                flat[f"{group}.{field.name}"] = getattr(config, field.name)
+        return flat
+
+
+def known_keys(method: str) -> dict[str, Any]:
+    """Every flat key a trial of `method` may set, with its type; ValueError if there is none."""
+    keys: dict[str, Any] = dict(TOP_LEVEL)
+    groups = {
+        "data": DataConfig,
+        "backbone": BackboneConfig,
+        "method": catalog.declaration(method).config,
+        "optim": OptimConfig,
+    }
+    for group, config_class in groups.items():
+        for field, kind in typing.get_type_hints(config_class).items():
+            keys[f"{group}.{field}"] = kind
+    return keys
+
+
+def _converted(params: Mapping[str, Any], method: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the types that `known` names; ValueError for a key that it does not."""
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown key {unknown[0]!r} for method {method}; known keys are {sorted(known)}."
+        )
+    return {key: convert(key, value, known[key]) for key, value in params.items()}

@@ -1,1 +1,0 @@
-"""One file per format on disk: each has `read(path, channels, classes) -> Listing`."""

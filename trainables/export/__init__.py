@@ -1,0 +1,1 @@
+"""What a trial learned as weights of a stock timm network."""

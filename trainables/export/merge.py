@@ -1,0 +1,174 @@
+"""Merged weights: what a trial learned as the weights of a stock timm network.
+
+Branches and stacked directions are added into the layers that they belong to, and the heads of
+all tasks are one classifier: `load.py` beside the weights puts them into timm's own network.
+
+    python -m trainables.export.merge CHECKPOINT FOLDER [CHECKPOINT FOLDER …]
+
+Trains nothing and reads no image; a pretrained backbone must be at hand as it was for the trial.
+"""
+
+import hashlib
+import inspect
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.backbones.adapted import AdaptedBackbone
+from trainables.backbones.pixels import Normalise
+from trainables.backbones.registry import EMBEDDED
+from trainables.config import TrialConfig
+from trainables.data.prepare import split_of
+from trainables.data.stream import chosen_classes
+from trainables.export import load
+from trainables.low_rank.branch import LowRankLinear
+from trainables.method import MethodContext, adapted_backbone, create_method
+from trainables.trainer import CHECKPOINT_NAME
+
+# What reading a checkpoint and building its network can raise.
+ERRORS = (
+    ValueError, TypeError, OSError, EOFError, RuntimeError, LookupError, AttributeError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+WEIGHTS, ABOUT, LOADER = "model.safetensors", "model.json", "load.py"
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Writes the merged weights of a checkpoint, what is known of them and how to load them.
+
+    ValueError if the checkpoint is not of this version, or its backbone is not at hand. OSError
+    if a file cannot be read or written.
+    """
+    state = torch.load(checkpoint / CHECKPOINT_NAME, map_location="cpu", weights_only=True)
+    weights, about = merged(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    sha256 = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    text = json.dumps({**about, "sha256": sha256}, indent=1, ensure_ascii=False)
+    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+    shutil.copyfile(str(load.__file__), folder / LOADER)
+
+
+@torch.no_grad()
+def merged(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a checkpoint by timm's names, with the classifier, and what `load.py` must know.
+
+    ValueError if the checkpoint cannot be of this release. RuntimeError if pretrained weights
+    are not at hand.
+    """
+    config = TrialConfig.from_params(state["params"])
+    device = torch.device("cpu")
+    model = adapted_backbone(config)
+    # The method holds what is not the model's: open branches, or a mean of closed ones.
+    generator = torch.Generator()
+    context = MethodContext(model, len(state["matrix"]), device, generator, config.diagnostics)
+    method = create_method(config.method, context)
+    model.load_changes(state["model"], method.trains_backbone)
+    method.load_state_dict(state["method"])
+    weight, bias, scores = _classifier(state)
+    name = _classifier_name(model.network)
+    weights = _network_weights(model) | {f"{name}.weight": weight, f"{name}.bias": bias}
+    return (
+        {key: tensor.detach().clone().contiguous() for key, tensor in weights.items()},
+        _about(config, model, state, name, len(bias)) | {"scores": scores},
+    )
+
+
+def _network_weights(model: AdaptedBackbone) -> dict[str, Tensor]:
+    """The network's weights by the names that it has without branches."""
+    weights = dict(model.network.state_dict())
+    for path, layer in model.network.named_modules():
+        if isinstance(layer, LowRankLinear):
+            for key in [key for key in weights if key.startswith(f"{path}.")]:
+                del weights[key]
+            whole = layer.weight + layer.delta()
+            weights[f"{path}.weight"] = whole.view(layer.base.weight.shape)
+            if layer.base.bias is not None:
+                weights[f"{path}.bias"] = layer.base.bias
+    return weights
+
+
+def _classifier(state: dict[str, Any]) -> tuple[Tensor, Tensor, str]:
+    """Weight (classes, width), bias (classes,), and how its scores are to the trainer's."""
+    heads = state["method"].get("heads")
+    if heads is not None:
+        return torch.cat(heads["weights"]), torch.cat(heads["biases"]), "those of the trial"
+    means = state["method"]["means"]
+    if state["params"]["method.metric"] == "cosine":
+        unit = functional.normalize(means)
+        return unit, torch.zeros(len(unit)), "those of the trial times the length of the feature"
+    # −‖f − m‖² = 2 f·m − ‖m‖² − ‖f‖²
+    squares = means.square().sum(1)
+    return 2 * means, -squares, "those of the trial plus the squared length of the feature"
+
+
+def _classifier_name(network: torch.nn.Module) -> str:
+    """Where timm puts the classifier: says its pretrained config, else as its transformers do."""
+    known = getattr(network, "pretrained_cfg", None) or {}
+    name = known.get("classifier") or "head"
+    # As Swin and ConvNeXt, whose head is a module of several layers.
+    nested = hasattr(network.get_submodule(name), "fc")
+    return f"{name}.fc" if nested else str(name)
+
+
+def _about(
+    config: TrialConfig, model: AdaptedBackbone, state: dict[str, Any], name: str, classes: int
+) -> dict[str, Any]:
+    data = config.data
+    pixels = [module for module in model.inputs.modules() if isinstance(module, Normalise)]
+    order = chosen_classes(data, config.seed, data.info.classes)[:classes].tolist()
+    return {
+        "backbone": config.backbone.name,
+        "timm": config.backbone.name not in EMBEDDED,
+        "classifier": name,
+        "classes": classes,
+        "channels": data.channels,
+        "image_size": config.input_size,
+        "sized": "img_size" in inspect.signature(type(model.network)).parameters,
+        "head_norm": bool(config.to_params().get("method.head_norm", False)),
+        "mean": pixels[0].mean.flatten().tolist() if pixels else None,
+        "std": pixels[0].deviation.flatten().tolist() if pixels else None,
+        "tasks": len(state["matrix"]),
+        "accuracy": state["accuracies"][-1],
+        "labels": order,
+        "class_names": _class_names(config, order),
+        "params": config.to_params(),
+    }
+
+
+def _class_names(config: TrialConfig, labels: list[int]) -> list[str] | None:
+    """Names of the classes in the order of the scores; None where files are not at hand."""
+    try:
+        names = split_of(config.data).class_names
+    except (ValueError, OSError):
+        return None
+    return [names[label] for label in labels]
+
+
+def main(arguments: list[str]) -> int:
+    """Exports pairs of a checkpoint's folder and a new folder; 1 where one could not be.
+
+    Each that could not is a line "FOLDER: why" on stderr.
+    """
+    failed = 0
+    for checkpoint, folder in zip(arguments[::2], arguments[1::2], strict=True):
+        try:
+            export(Path(checkpoint), Path(folder))
+        # Also what a checkpoint of another release lacks, or weights that are not at hand.
+        except ERRORS as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            sys.stderr.write(f"{folder}: {text}\n")
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Averaged LoRA, a merging baseline: a branch a task, each from the pretrained weights."""

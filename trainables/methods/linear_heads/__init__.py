@@ -1,0 +1,1 @@
+"""Linear heads, a reference point: a frozen backbone and a classifier a task."""

@@ -1,0 +1,1 @@
+"""Sequential fine-tuning, a lower bound: the whole network, task after task."""

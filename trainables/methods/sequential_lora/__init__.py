@@ -1,0 +1,1 @@
+"""Sequential LoRA, a lower bound: one branch, task after task."""
