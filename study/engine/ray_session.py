@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from study.engine.cluster_address import LOCAL, cluster_address
 from study.errors import MistakeError
@@ -48,8 +49,9 @@ ENVIRONMENT = {
 def ray_session(log: Path) -> Iterator[bool]:
     """Joins the cluster that RAY_ADDRESS names or that runs here, else starts Ray on this machine.
 
-    Does nothing where Ray runs in this process already. Ray's own messages go to the file `log`.
-    Gives whether trials may run on other machines than this.
+    One that is started here listens on loopback alone. Does nothing where Ray runs in this process
+    already. Ray's own messages go to the file `log`. Gives whether trials may run on other machines
+    than this.
 
     Raises:
         MistakeError: if the cluster that is to be joined does not answer, or Ray fails to start.
@@ -72,6 +74,7 @@ def ray_session(log: Path) -> Iterator[bool]:
             # cluster started later would adopt it.
             if "RAY_AUTH_MODE" not in os.environ:
                 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            stack.enter_context(_on_loopback())
             # Of this driver alone: once it is killed, nothing of it is left after so many seconds.
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
             stack.callback(_shut_down)
@@ -93,6 +96,25 @@ def ray_session(log: Path) -> Iterator[bool]:
                 f"{have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs now"
             )
         yield address != LOCAL
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets all of Ray listen on this machine's loopback, as it does by itself on macOS alone.
+
+    An address of loopback that `ray.init` is given it takes for the machine's outer one. Its other
+    processes read the environment, which this one had read when Ray was imported.
+    """
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    told = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        if told is not None:
+            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = told
 
 
 def alive_nodes() -> list[dict[str, Any]]:

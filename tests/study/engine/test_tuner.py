@@ -51,6 +51,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert gc.isenabled()
 
 
+@pytest.mark.usefixtures("folder")
+def test_all_of_a_ray_that_is_started_here_listens_on_loopback() -> None:
+    # Ray brings it along, and finds it once Ray was imported.
+    import psutil  # type: ignore[import-untyped]
+
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = {
+        found.laddr.ip
+        for process in family
+        for found in process.net_connections("inet")
+        if found.status == psutil.CONN_LISTEN
+    }
+    assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
 @pytest.fixture(scope="module")
 def records(folder: Path) -> Records:
     """Of a cell that works, and one in which each trial loses its process once after two tasks."""
