@@ -16,7 +16,7 @@ from study import run
 from study.ledger import read_ledger
 from tests.study.small_study import write_npz
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.nightly]
 
 SCRIPT = Path(run.__file__)
 
