@@ -30,6 +30,7 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             yield boto3.client("ec2", region_name=REGION)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_bootstrap_fills_in_what_aws_needs(pretended: Any) -> None:
     # Only Ray's AWS part needs boto3 at import.

@@ -117,6 +117,7 @@ def test_too_little_is_refused() -> None:
     assert stepped == NotEnough("the rank is not the same in all tasks and trials")
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("lasting", [1e9, 60.0], ids=["even", "slowing"])
 def test_the_interval_holds_the_task_of_a_further_trial(lasting: float) -> None:

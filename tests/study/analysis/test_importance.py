@@ -97,6 +97,7 @@ def test_where_no_key_or_several_are_shown_to_matter_none_leads() -> None:
     assert noise.leader is None
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_without_an_effect_a_key_passes_as_rarely_as_the_level_says() -> None:
     simulations, passed = 16, 0

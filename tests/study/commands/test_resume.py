@@ -28,7 +28,7 @@ SCRIPT = Path(run.__file__)
 STUDY: dict[str, Any] = {
     "name": "small",
     "question": "Does it go on?",
-    "grid": {"method.name": ["sequential"], "data.tasks": [2, 4]},
+    "grid": {"method.name": ["sequential"], "data.tasks": [4]},
     "fixed": FIXED,
     "trials": 1,
     "seeds": [0],
@@ -119,17 +119,18 @@ def test_new_and_changed_cells_are_recorded(tmp_path: Path, played_by: PlayedBy)
     assert kinds_of(output) == ["study", *["cell"] * 4, *new]
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_says_how_to_go_on(
-    tmp_path: Path, played_by: PlayedBy, command: Command
+    tmp_path: Path, played_by: PlayedBy, command: Command, by: signal.Signals
 ) -> None:
     def run_study(*arguments: Any) -> bool:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(by)
         return False
 
     played_by(run_study)
     output = begun(tmp_path)
     code, out, _ = command("--resume", output)
-    assert code == 130 and f"Go on with: python study/run.py --resume {output}\n" in out
+    assert code == 128 + by and f"Go on with: python study/run.py --resume {output}\n" in out
 
 
 def test_a_ledger_that_cannot_be_written_stops_with_what_to_do(
@@ -160,7 +161,7 @@ def test_a_ledger_that_cannot_be_written_stops_with_what_to_do(
 
 
 @pytest.mark.process
-def test_a_real_study_is_stopped_resumed_and_extended(
+def test_a_real_study_is_killed_resumed_extended_and_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_study: WriteStudy
 ) -> None:
     home = tmp_path / "home"
@@ -168,14 +169,25 @@ def test_a_real_study_is_stopped_resumed_and_extended(
     monkeypatch.setenv("HOME", str(home))
     file, output = write_study(STUDY), tmp_path / "out"
     more = ["--set", "trials=2", "--set", "seeds=[0, 1]"]
-    stop_after_five_tasks(start(str(file), "--output", str(output)), signal.SIGTERM, output)
+    process = start(str(file), "--output", str(output))
+    wait_for_tasks(process, output, 5)
+    for victim in (process.pid, *trials_of(home)):
+        os.kill(victim, signal.SIGKILL)
+    process.communicate()
+    # At once: what is left of the killed session must not matter.
+    process = start("--resume", str(output), *more)
+    wait_for_tasks(process, output, 5)
+    process.send_signal(signal.SIGINT)
+    assert f"--resume {output}" in finish(process, 130)
+    ledger = read_ledger(output / "ledger.jsonl")
+    launched = {record["trial"] for record in ledger if record["kind"] == "trial"}
+    assert launched == {record["trial"] for record in ledger if record["kind"] == "end"}
     before = runs_of(output)
-    stop_after_five_tasks(start("--resume", str(output), *more), signal.SIGINT, output)
     finish(start("--resume", str(output)), 0)
     check_study(output, trials=2, seeds=2)
-    assert set(before) < set(runs_of(output))
+    assert set(before) <= set(runs_of(output))
     kinds = Counter(kinds_of(output))
-    assert (kinds["study"], kinds["resumed"], kinds["finished"]) == (1, 2, 3)
+    assert (kinds["study"], kinds["resumed"], kinds["finished"]) == (1, 2, 2)
     assert (output / "report" / "report.html").exists()
     # Nothing of it is left, no token of Ray's and no process.
     assert not (home / ".ray" / "auth_token").exists()
@@ -187,17 +199,22 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def stop_after_five_tasks(process: subprocess.Popen[str], by: signal.Signals, output: Path) -> None:
-    """Stops a session by a signal when it has seen five tasks: it ends in good order."""
+def wait_for_tasks(process: subprocess.Popen[str], output: Path, more: int) -> None:
+    """Waits until a session has seen so many tasks."""
     before = kinds_of(output).count("task")
-    while process.poll() is None and kinds_of(output).count("task") < before + 5:
+    while process.poll() is None and kinds_of(output).count("task") < before + more:
         time.sleep(0.1)
-    process.send_signal(by)
-    out = finish(process, 128 + by)
-    assert f"--resume {output}" in out
-    ledger = read_ledger(output / "ledger.jsonl")
-    launched = {record["trial"] for record in ledger if record["kind"] == "trial"}
-    assert launched == {record["trial"] for record in ledger if record["kind"] == "end"}
+
+
+def trials_of(home: Path) -> list[int]:
+    """The processes of trials whose driver has this home."""
+    own, found = f"HOME={home}\0".encode(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            trial = b"Trainable" in (folder / "cmdline").read_bytes()
+            if trial and own in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 def finish(process: subprocess.Popen[str], code: int) -> str:

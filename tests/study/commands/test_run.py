@@ -201,6 +201,7 @@ def test_a_study_ends_with_table_report_and_commands(
     assert kinds[-1] == "finished"
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("quick_report")
 @pytest.mark.slow
 def test_a_study_without_tracking_starts_no_process_of_mlflow(

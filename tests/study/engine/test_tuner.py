@@ -271,7 +271,10 @@ def test_a_full_disk_in_a_trial_stops_the_study_and_says_what_to_do(
     assert [record["task"] for record in of(records, "checkpoint")] == [1]
 
 
-@pytest.mark.parametrize("kind", ["task", "checkpoint", "end"])
+@pytest.mark.parametrize(
+    "kind",
+    ["task", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("checkpoint", "end"))],
+)
 def test_a_ledger_that_takes_nothing_more_stops_the_study(
     folder: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -47,6 +47,7 @@ def with_model(study: StudyFolder) -> list[Record]:
     return ledger
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 def test_artifacts_and_models_go_through_the_server(server: Server, tmp_path: Path) -> None:
     server.start()

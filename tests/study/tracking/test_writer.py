@@ -131,6 +131,7 @@ def test_metrics_that_a_locked_database_refuses_are_counted_and_replayed(
     assert counted(folder.database) == expected(ledger)
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 @pytest.mark.usefixtures("database")
 def test_four_trials_at_a_time_into_a_database_lose_and_double_nothing(

@@ -68,6 +68,7 @@ def test_other_networks(method: str, network: str, tmp_path: Path) -> None:
     check(saved(method, {"backbone.name": network}, tmp_path), tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
 def test_stock_timm_models_need_nothing_of_this_project(name: str, tmp_path: Path) -> None:
