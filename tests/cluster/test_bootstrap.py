@@ -65,6 +65,7 @@ def requested(ec2: Any, node_config: dict[str, Any]) -> dict[str, Any]:
     return dict(instance)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_every_node_type_can_be_requested(pretended: Any) -> None:
     for name, node_type in load("gpu")["available_node_types"].items():

@@ -36,6 +36,7 @@ RESUMED: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "changes", "after"), RESUMED)
 def test_resuming_after_any_task_equals_the_uninterrupted_run(
     method: str, changes: dict[str, Any], after: int, tmp_path: Path

@@ -60,6 +60,7 @@ def by_rate(setting: Mapping[str, Any]) -> float:
     return 0.6 - 0.3 * (math.log10(setting[LR]) + 2.75) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prune", [None, 0.55])
 def test_the_key_that_matters_leads(prune: float | None) -> None:
     result = enough(weighed(searched(by_rate, 120, prune=prune)))

@@ -170,10 +170,13 @@ def test_a_real_study_is_killed_resumed_extended_and_stopped(
     file, output = write_study(STUDY), tmp_path / "out"
     more = ["--set", "trials=2", "--set", "seeds=[0, 1]"]
     process = start(str(file), "--output", str(output))
-    wait_for_tasks(process, output, 5)
-    for victim in (process.pid, *trials_of(home)):
+    wait_for_tasks(process, output, 2)
+    while not (trials := trials_of(home)) and process.poll() is None:
+        time.sleep(0.02)
+    for victim in (process.pid, *trials):
         os.kill(victim, signal.SIGKILL)
     process.communicate()
+    assert trials and "finished" not in kinds_of(output)
     # At once: what is left of the killed session must not matter.
     process = start("--resume", str(output), *more)
     wait_for_tasks(process, output, 5)

@@ -17,6 +17,7 @@ from tests.study.search.searching import CONDITIONAL, FINITE, FIRST, cell_of, go
 from tests.study.small_study import small_plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_proposals_depend_on_numbers_and_results_only(sampler: str) -> None:
     # GP learns from its third trial on here, and takes its time.
@@ -82,6 +83,7 @@ def known_of(sampling: Sampling, infeasible_above: float) -> list[Known]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LEARNING)
 def test_samplers_that_learn_avoid_what_does_not_fit_into_memory(kind: str) -> None:
     sampling = sampling_of(kind)

@@ -71,6 +71,7 @@ CELL = json.dumps({**records.cell("c", {}, {}, {}, 1, 1, [0]), "time": 2.0})
 NEWER = json.dumps({**records.resumed(facts({})), "version": 99, "time": 2.0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
@@ -101,6 +102,7 @@ def test_a_ledger_that_cannot_be_read_is_a_failure_of_tracking(tmp_path: Path) -
     assert f"line 2 of {folder.ledger} is not" in tracker.failure
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_read_and_a_mistyped_uri_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
