@@ -1,15 +1,123 @@
 """Lines at the terminal, processes of this project's own, and the doors of its rooms."""
 
+import contextlib
 import importlib
+import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TextIO, cast
+
+# What the terminal would obey or what changes the order of letters: names may hold anything.
+COMMANDS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 def say(text: str, error: bool = False) -> None:
     """Prints lines as they are: nothing is wrapped, coloured or taken for markup."""
-    print(text, file=sys.stderr if error else sys.stdout)
+    print(harmless(text), file=sys.stderr if error else sys.stdout)
+
+
+def harmless(text: str) -> str:
+    """The text with what would command the terminal or turn its writing round shown as escapes."""
+    return text.translate(COMMANDS)
+
+
+class Output:
+    """A standard stream whose failures are nobody's failure.
+
+    What it cannot write is lost; where the stream takes nothing more (its disk is full, its reader
+    or its terminal is gone), this is said once, and from then on it leads nowhere, for processes
+    that are started later as well. A letter that it has no code for is shown as an escape.
+
+    Args:
+        stream: the stream that it stands for.
+        tell: is called once with what happened.
+    """
+
+    def __init__(self, stream: TextIO, tell: Callable[[str], object]) -> None:
+        self._stream = stream
+        self._tell = tell
+        self.lost = False
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes what can be written; returns the number of letters it was given."""
+        self._guarded(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands on what was written, as far as it is taken."""
+        self._guarded(self._stream.flush)
+
+    def isatty(self) -> bool:
+        """Whether a person may be looking."""
+        return not self.lost and self._stream.isatty()
+
+    def end(self) -> None:
+        """Hands on the rest; what its reader still has not taken is lost."""
+        if not self.lost:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        if self.lost:
+            return
+        try:
+            work()
+        except BlockingIOError:
+            # Its reader is slow: what did not fit is lost, what comes later may fit.
+            pass
+        except (OSError, ValueError) as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError | ValueError) -> None:
+        self.lost = True
+        with contextlib.suppress(OSError, ValueError):
+            # What is still in its buffer must go somewhere when the process ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        reason = getattr(error, "strerror", None) or error
+        self._tell(f"The terminal takes nothing more ({reason}): going on without it.")
+
+
+@contextlib.contextmanager
+def guarded_output() -> Iterator[None]:
+    """Standard output and error fail nobody while it is active; a closed one leads nowhere.
+
+    What one of them cannot take any more, the other says.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The next file that is opened would get its number, and what is printed.
+            os.open(os.devnull, mode)
+    before = sys.stdout, sys.stderr
+    streams = (
+        Output(sys.stdout or io.StringIO(), lambda text: say(text, error=True)),
+        Output(sys.stderr or io.StringIO(), say),
+    )
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.end()
+        sys.stdout, sys.stderr = before
+
+
+def output_is_lost() -> bool:
+    """Whether standard output takes nothing more."""
+    return isinstance(sys.stdout, Output) and sys.stdout.lost
 
 
 def own_command(module: str, arguments: Sequence[str]) -> list[str]:

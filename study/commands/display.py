@@ -9,8 +9,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.commands.session import Beside
 from study.ledger import History, Record, TrialHistory, labels
 from study.planning import Cell, Plan
+from study.system import harmless
 
 HEADINGS = ("cell", "status", "tasks seen", "best {}", "test/accuracy")
 # Of the report's summary, what fits into a terminal: by the words before the unit.
@@ -30,27 +32,34 @@ class Display:
         self._plan = plan
         self._history = history
         self._console = console
+        self._beside = Beside("The live table")
         varying = labels.varying_keys([cell.key for cell in plan.cells])
         self._labels = {cell.id: labels.cell_label(cell.key, varying) for cell in plan.cells}
         self._start = time.monotonic()
         self._live = Live(
             console=console,
-            get_renderable=self._table,
+            get_renderable=lambda: self._beside.tried(self._table) or "",
             refresh_per_second=2,
             vertical_overflow="visible",
         )
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._live.start(refresh=True)
+            self._beside.tried(self._live.start, refresh=True)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        if self._live.is_started:
+            self._beside.tried(self._live.stop)
 
     def tell(self, record: Record) -> None:
-        """Prints a line on a record that a person should hear of, once the history knows it."""
+        """Prints a line on a record that a person should hear of, once the history knows it.
+
+        The record stands: what fails here is said and left.
+        """
+        self._beside.tried(self._tell, record)
+
+    def _tell(self, record: Record) -> None:
         if record["kind"] == "note":
             self._say(f"{record['cell']}: {record['text']}")
         elif record["kind"] == "failed_cell":
@@ -67,12 +76,12 @@ class Display:
             )
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(harmless(line), highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
         spec = self._plan.spec
         now = "" if self._history.trials else "  starting Ray"
-        title = f"{spec.name}  {_clock(time.monotonic() - self._start)}{now}"
+        title = Text(f"{harmless(spec.name)}  {_clock(time.monotonic() - self._start)}{now}")
         chance = self._plan.chance
         caption = None if chance is None else f"guessing would reach {chance:.3f}"
         table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
@@ -83,7 +92,7 @@ class Display:
             confirmations = self._confirmations(cell)
             shown = [trial for trial in confirmations if trial.searched in self._settings(cell)[:1]]
             table.add_row(
-                self._labels[cell.id],
+                Text(harmless(self._labels[cell.id])),
                 self._status(cell, searches, confirmations),
                 _tasks_seen(cell, [*searches, *confirmations]),
                 self._best(cell, searches),
@@ -143,7 +152,7 @@ def summary_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
         justify: Literal["left", "right"] = "left" if wraps else "right"
         table.add_column(heading, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(row[heading]) for heading in headings))
+        table.add_row(*(Text(harmless(row[heading])) for heading in headings))
     return table
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from study.commands.options import SPLIT, check_options, parser, refuse_unknown
 from study.errors import MistakeError
 from study.ledger import RESULTS, StudyFolder, shared_folder
-from study.system import say
+from study.system import guarded_output, say
 
 if TYPE_CHECKING:
     from study.planning import Plan, StudySpec
@@ -32,6 +32,11 @@ def run_command(arguments: Sequence[str], alone: bool) -> int:
         arguments: what stands behind the name of the program.
         alone: whether `ray submit` has brought study/run.py without the rest of the project.
     """
+    with guarded_output():
+        return _command(arguments, alone)
+
+
+def _command(arguments: Sequence[str], alone: bool) -> int:
     options, unknown = parser().parse_known_args(arguments)
     try:
         if alone:

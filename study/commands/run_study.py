@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from study.commands.display import Display, summary_table
-from study.commands.session import Interrupts, catch_interrupts, tracked
+from study.commands.session import Beside, Interrupts, catch_interrupts, tracked
 from study.engine import export_models, on_cluster
 from study.errors import MistakeError
 from study.ledger import (
@@ -27,19 +27,7 @@ from study.planning import Plan, extended_plan
 from study.planning.data import Split, check_unchanged, data_splits, pinned, sizes_by_hash
 from study.planning.openings import opening_records, resuming_records
 from study.search import PastTrials
-from study.system import say
-
-# What reading a ledger, drawing and writing files can raise.
-REPORT_ERRORS = (
-    OSError,
-    ImportError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-)
+from study.system import output_is_lost, say
 
 
 def begin_study(
@@ -100,18 +88,16 @@ def _session(
                 problem = error
             finally:
                 study = _show(folder, history, console)
-        if study is not None:
-            from study.report import estimate_lines
-
-            for line in estimate_lines(study):
-                say(line)
         say(f"Total time: {time.monotonic() - start:.0f} s")
     if problem is not None:
         say(f"error: {problem}", error=True)
         return 1
     if interrupts:
         again = folder.command("--resume")
-        say(f"Interrupted: the report shows what there is. Go on with: {again}")
+        say(
+            f"Interrupted: the report shows what there is. Go on with: {again}",
+            error=output_is_lost(),
+        )
         return interrupts.exit_code
     missing = history.without_result()
     for cell in missing:
@@ -155,7 +141,7 @@ def _run(
             stopped = interrupts.__bool__
             complete = run_study(plan, folder, journal, past, stopped)
             if complete and plan.spec.export != "none":
-                export_models(folder, journal, stopped)
+                Beside("Writing merged weights").tried(export_models, folder, journal, stopped)
         except SystemExit:
             # Ray's way to end while it is starting.
             if not interrupts:
@@ -168,21 +154,31 @@ def _run(
 
 
 def _show(folder: StudyFolder, history: History, console: Console) -> StudyRecords | None:
-    """Writes the report and shows its summary; None where that fails, with a message."""
-    try:
-        from study.analysis.summary import summarise
-        from study.report import text_rows, write_study
-
-        size = folder.ledger.stat().st_size
-        study = dataclasses.replace(history.study_records(), ledger_bytes=size)
-        report = write_study(study, folder.report)
-        chance = study.study.chance
-        guess = "" if chance is None else f" (guessing reaches {chance:.1%})"
-        rows = text_rows(summarise(study))
-        console.print(summary_table(rows, f"Accuracy on test images{guess}"))
-    except REPORT_ERRORS as error:
-        reason = f"{type(error).__name__}: {error}"
-        say(f"error: no report ({reason}). Everything is in {folder.ledger}.", error=True)
-        return None
-    say(f"Report: {report.resolve()}")
+    """Writes the report and shows its summary; None where there is no report, with a message."""
+    study = Beside(f"Writing the report (everything is in {folder.ledger})").tried(
+        _write, folder, history
+    )
+    if study is not None:
+        Beside("The summary").tried(_summary, study, console)
+        say(f"Report: {(folder.report / 'report.html').resolve()}")
     return study
+
+
+def _write(folder: StudyFolder, history: History) -> StudyRecords:
+    from study.report import write_study
+
+    size = folder.ledger.stat().st_size
+    study = dataclasses.replace(history.study_records(), ledger_bytes=size)
+    write_study(study, folder.report)
+    return study
+
+
+def _summary(study: StudyRecords, console: Console) -> None:
+    from study.analysis.summary import summarise
+    from study.report import estimate_lines, text_rows
+
+    chance = study.study.chance
+    guess = "" if chance is None else f" (guessing reaches {chance:.1%})"
+    console.print(summary_table(text_rows(summarise(study)), f"Accuracy on test images{guess}"))
+    for line in estimate_lines(study):
+        say(line)

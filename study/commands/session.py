@@ -2,13 +2,17 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import ParamSpec, TypeVar
 
-from study.ledger import StudyFolder
+from study.ledger import StorageError, StudyFolder
 from study.planning import StudySpec
 from study.system import say
 from study.tracking import Tracker, browse_lines, default_uri, missing_in_mlflow
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRACKING_SECONDS = 60
@@ -27,6 +31,32 @@ class Interrupts:
     def exit_code(self) -> int:
         """The exit code that a shell expects after the signal: 130 for Ctrl-C, 143 for TERM."""
         return 0 if self.received is None else 128 + self.received
+
+
+class Beside:
+    """What a study has beside its records, and goes on without: `what` is how it is called.
+
+    Whatever it raises, but for a ledger that takes nothing more, is said once on standard error;
+    it is not called again.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.lost = False
+
+    def tried(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What `work` returns; None where it, or anything before it, has failed."""
+        if self.lost:
+            return None
+        try:
+            return work(*args, **kwargs)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 (of whatever kind: the records come first)
+            self.lost = True
+            reason = f"{type(error).__name__}: {error}"
+            say(f"{self.what} failed ({reason}): going on without it.", error=True)
+            return None
 
 
 @contextlib.contextmanager

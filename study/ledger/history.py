@@ -161,11 +161,12 @@ class History:
         return [trial for trial in self.trials.values() if (trial.cell, trial.role) == (cell, role)]
 
     def without_result(self) -> list[str]:
-        """The cells of which no confirmation saw all tasks."""
+        """The cells of which no confirmation saw all tasks, or of none the accuracy is a number."""
         confirmed = {
             trial.cell
             for trial in self.trials.values()
             if trial.role == "confirm" and trial.status == "completed"
+            if trial.last("test/accuracy") is not None
         }
         return [cell for cell in self.cells if cell not in confirmed]
 

@@ -3,12 +3,16 @@
 import base64
 import io
 import math
+import unicodedata
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)))
@@ -37,15 +41,36 @@ def style() -> Iterator[None]:
         # A name with a $ is a name, and no formula.
         "text.parse_math": False,
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # A letter that the font lacks; see `spell_out`.
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        # Names may be longer than a figure is wide.
+        warnings.filterwarnings("ignore", r".*layout", UserWarning)
         yield
 
 
 def data_uri(figure: Figure) -> str:
     """The figure as an SVG that stands inside the page (an image of its own: ids cannot clash)."""
+    spell_out(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def spell_out(figure: Figure) -> None:
+    """Replaces each letter that the font of its text lacks: by its parts, or its number."""
+    for text in figure.findobj(Text):
+        letters = get_font(findfont(text.get_fontproperties())).get_charmap()
+        text.set_text("".join(_spelled(letter, letters) for letter in text.get_text()))
+
+
+def _spelled(letter: str, letters: Mapping[int, int]) -> str:
+    if letter == "\n" or ord(letter) in letters:
+        return letter
+    parts = unicodedata.normalize("NFKD", letter)
+    if all(ord(part) in letters for part in parts):
+        return parts
+    return f"<U+{ord(letter):04X}>"
 
 
 def line_style(index: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 import io
 from collections.abc import Sequence
 
+import pytest
 from rich.console import Console
 
-from study.commands.display import Display
+from study.commands.display import Display, summary_table
 from study.ledger import Record, history_of, records
 from study.planning.cells import Plan, Role
 from tests.study.histories import facts, timed
@@ -155,3 +156,31 @@ def test_an_error_a_note_and_a_failed_cell_are_told_once() -> None:
     assert "none saw all" in displayed(plan, [failed])[1]
     assert displayed(plan, [], [failed])[1] == ""
     assert shown(plan, [], [failed])[0][1] == "failed"
+
+
+def test_a_display_that_fails_is_said_once_and_left(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise MemoryError("no room")
+
+    plan = small_plan(grid=ONE_CELL)
+    ended = [*trial(plan, "search", 4, 4, 0.5, end="completed"), *winner(plan, 4)]
+    ended += trial(plan, "confirm", 4, 4, 0.5, end="completed")
+    history = history_of(stamped := timed(ended))
+    display = Display(plan, history, Console(file=Broken(), force_terminal=True))
+    with display:
+        for record in stamped:
+            display.tell({**record, "error": "x"} if record["kind"] == "end" else record)
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "The live table failed (MemoryError: no room): going on without it.\n",
+    )
+
+
+def test_names_are_no_markup_and_no_commands() -> None:
+    console = Console(file=(file := io.StringIO()), width=200)
+    names = ["[/]", "[red]x", "\x1b[2J", "a\u202eb"]
+    console.print(summary_table([{"cell": name} for name in names], "title"))
+    for shown in ("[/]", "[red]x", "\\x1b[2J", "a\\u202eb"):
+        assert f" {shown} " in file.getvalue()

@@ -335,5 +335,8 @@ def test_a_report_that_fails_is_named(
     monkeypatch.setattr(report, "write_study", write_study)
     code, out, err = command(study_file, "--output", output)
     ledger = output / "ledger.jsonl"
-    assert err == f"error: no report (OSError: the disk is full). Everything is in {ledger}.\n"
+    assert err == (
+        f"Writing the report (everything is in {ledger}) failed (OSError: the disk is full): going "
+        "on without it.\n"
+    )
     assert (code, "Warning: the server is away." in out) == (1, True)

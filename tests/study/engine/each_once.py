@@ -28,3 +28,16 @@ def check_each_once(records: list[Record], study: dict[str, Any]) -> None:
         assert (len(seen) == trial["tasks"]) == (status[trial["trial"]] == "completed")
     (*_, last) = (record for record in records if record["kind"] == "finished")
     assert last["status"] == "completed"
+
+
+def measured(records: list[Record]) -> dict[tuple[str, int], Record]:
+    """All that does not depend on the machine's mood, by trial and task."""
+    return {
+        (record["trial"], record["task"]): {
+            key: value
+            for key, value in {"row": record["accuracy_row"], **record["metrics"]}.items()
+            if not key.startswith(("time/", "memory/"))
+        }
+        for record in records
+        if record["kind"] == "task"
+    }

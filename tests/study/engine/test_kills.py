@@ -22,7 +22,7 @@ import yaml
 
 from study import run
 from study.ledger import Record, read_ledger
-from tests.study.engine.each_once import check_each_once
+from tests.study.engine.each_once import check_each_once, measured
 from tests.study.small_study import FIXED
 
 SCRIPT = Path(run.__file__)
@@ -125,7 +125,7 @@ def test_a_study_that_is_killed_ends_as_planned(
     check_each_once(records, STUDIES[study])
     if killed != "trial":
         assert any(record["kind"] == "resumed" for record in records)
-    assert _measured(records) == _measured(expected)
+    assert measured(records) == measured(expected)
 
 
 def _kill(process: subprocess.Popen[str], killed: str, dice: random.Random) -> list[str]:
@@ -181,19 +181,6 @@ def _finish(process: subprocess.Popen[str], killed: bool = False) -> str:
     if not killed:
         assert process.returncode == 0, out
     return out
-
-
-def _measured(records: list[Record]) -> dict[tuple[str, int], Record]:
-    """All that does not depend on the machine's mood, by trial and task."""
-    return {
-        (record["trial"], record["task"]): {
-            key: value
-            for key, value in {"row": record["accuracy_row"], **record["metrics"]}.items()
-            if not key.startswith(("time/", "memory/"))
-        }
-        for record in records
-        if record["kind"] == "task"
-    }
 
 
 def _wait_for_end_of(home: Path) -> None:

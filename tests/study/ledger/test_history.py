@@ -148,6 +148,16 @@ def test_a_winner_takes_the_place_of_a_failure_and_ends_the_search(ledger: list[
     assert history_of(ledger).without_result() == []
 
 
+def test_a_cell_whose_accuracy_is_no_number_has_no_result(ledger: list[Record]) -> None:
+    lost = [
+        {**record, "metrics": {**record["metrics"], "test/accuracy": None}}
+        if record["kind"] == "task"
+        else record
+        for record in ledger
+    ]
+    assert history_of(lost).without_result() == [CELL]
+
+
 def test_what_a_trial_measured_can_be_let_go_of(ledger: list[Record]) -> None:
     history = history_of(ledger)
     trial = history.of_cell(CELL, "confirm")[0]

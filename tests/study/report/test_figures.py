@@ -1,5 +1,6 @@
 import io
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,24 @@ def test_tracked_figures_can_be_drawn() -> None:
         file = io.BytesIO()
         figure.savefig(file, dpi=20)
         assert file.getvalue().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "name", ["p$x^$q", "日本", "ﬁn", "\U0001f600", "<img src=x>", "long " * 99]
+)
+def test_a_name_is_drawn_as_it_is_and_warns_nobody(name: str) -> None:
+    layers = {name: {1: 5.0, 2: 3.0}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = tracked.free_dimensions_picture(layers, 2, name)
+        uri = style.data_uri(figure)
+    assert uri.startswith("data:image/svg+xml")
+
+
+def test_a_letter_without_glyph_is_spelled_out() -> None:
+    figure = tracked.free_dimensions_picture({"a": {1: 5.0}}, 2, "日 ﬁn")
+    style.spell_out(figure)
+    assert figure.axes[0].get_title(loc="left") or figure.axes[0].get_title() == "<U+65E5> ﬁn"
 
 
 def test_a_front_has_objectives_of_the_search_and_accuracy_of_the_confirmations() -> None:

@@ -1,0 +1,135 @@
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+import pytest
+from rich.console import Console
+
+from study.system import Output, guarded_output, harmless, output_is_lost, say
+
+
+def full_disk() -> TextIO:
+    return open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123
+
+
+def no_reader() -> TextIO:
+    end, pipe = os.pipe()
+    os.close(end)
+    return os.fdopen(pipe, "w", encoding="utf-8")
+
+
+def closed() -> TextIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.fixture(params=[full_disk, no_reader, closed])
+def broken(request: pytest.FixtureRequest) -> Iterator[TextIO]:
+    stream = request.param()
+    yield stream
+    stream.close()
+
+
+def test_a_stream_that_takes_nothing_more_is_said_once_and_left(broken: TextIO) -> None:
+    told: list[str] = []
+    output = Output(broken, told.append)
+    for _ in range(3):
+        output.write("line\n")
+        output.flush()
+    assert (output.lost, output.isatty(), len(told)) == (True, False, 1)
+    assert told[0].startswith("The terminal takes nothing more (")
+
+
+def test_the_other_stream_says_what_was_lost(
+    monkeypatch: pytest.MonkeyPatch, broken: TextIO
+) -> None:
+    monkeypatch.setattr(sys, "stdout", broken)
+    monkeypatch.setattr(sys, "stderr", error := io.StringIO())
+    with guarded_output():
+        Console().print("a table")
+        sys.stdout.flush()
+        say("lost", error=output_is_lost())
+    assert error.getvalue().endswith("going on without it.\nlost\n")
+    assert (sys.stdout, sys.stderr) == (broken, error)
+
+
+def test_both_streams_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, full_disk())
+    with guarded_output():
+        say("line")
+        say("line", error=True)
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_closed_streams_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python has them after `>&- 2>&-`.
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with guarded_output():
+        say("line")
+        say("line", error=True)
+
+
+def test_a_reader_that_is_slow_loses_lines_and_nothing_else() -> None:
+    end, pipe = os.pipe()
+    os.set_blocking(pipe, False)
+    told: list[str] = []
+    with os.fdopen(pipe, "w", encoding="utf-8") as stream:
+        output = Output(stream, told.append)
+        for _ in range(5):
+            output.write("x" * 50_000)
+            output.flush()
+        assert (output.lost, told) == (False, [])
+        os.set_blocking(end, False)
+        while _read(end):
+            pass
+        output.write("later\n")
+        output.flush()
+        assert _read(end).endswith(b"later\n")
+        output.write("x" * 100_000)
+        output.end()
+        assert output.lost
+    os.close(end)
+
+
+def _read(end: int) -> bytes:
+    try:
+        return os.read(end, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize("text", ["ε = 0.95", "\ud83d", "日本"])
+def test_a_letter_that_has_no_code_is_an_escape(text: str) -> None:
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding="ascii")
+    output = Output(stream, pytest.fail)
+    output.write(text)
+    output.flush()
+    assert buffer.getvalue() == text.encode("ascii", "backslashreplace")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\nlines\tof ε", "two\nlines\tof ε"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("\x9b2J", "\\x9b2J"),
+        ("a\rb", "a\\x0db"),
+        ("abc\u202edcba", "abc\\u202edcba"),
+    ],
+)
+def test_a_name_commands_no_terminal(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+def test_output_stands_for_its_stream() -> None:
+    stream: Any = io.StringIO()
+    output = cast(TextIO, Output(stream, pytest.fail))
+    print("line", file=output)
+    assert (stream.getvalue(), output.encoding) == ("line\n", stream.encoding)
