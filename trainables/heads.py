@@ -10,12 +10,36 @@ from torch.nn import functional
 INIT_DEVIATION = 0.02
 
 
+def start_head(head: nn.Linear, init: str, generator: torch.Generator) -> None:
+    """Draws the start of a new head; `init` is a `head_init` of the methods' configs.
+
+    "small_normal": weight normal with deviation 0.02, bias 0, so that heads stay comparable.
+    "linear": torch's own, weight and bias uniform within 1/√width (deviation 1/√(3·width)).
+    "uniform_fan": weight uniform with deviation 1/√width, bias 0.
+    """
+    bound = head.in_features**-0.5
+    with torch.no_grad():
+        head.bias.zero_()
+        if init == "small_normal":
+            head.weight.normal_(0.0, INIT_DEVIATION, generator=generator)
+        elif init == "linear":
+            head.weight.uniform_(-bound, bound, generator=generator)
+            head.bias.uniform_(-bound, bound, generator=generator)
+        elif init == "uniform_fan":
+            head.weight.uniform_(-(3**0.5) * bound, 3**0.5 * bound, generator=generator)
+        else:
+            raise ValueError(
+                f"method.head_init must be small_normal, linear or uniform_fan, but got {init!r}."
+            )
+
+
 class TaskHeads:
     """Linear heads, concatenated for scores over all classes seen.
 
     Training only the newest with a loss over its own logits is both papers' classifier: InfLoRA's
-    head per task, and SD-LoRA's growing layer, whose older rows get no gradient. `normalise`
-    puts a layer normalisation without weights before them.
+    head per task, and SD-LoRA's growing layer, whose older rows get no gradient. `init` is how
+    each starts (see `start_head`); `normalise` puts a layer normalisation without weights before
+    them.
     """
 
     def __init__(
@@ -23,11 +47,13 @@ class TaskHeads:
         width: int,
         device: torch.device,
         generator: torch.Generator,
+        init: str,
         normalise: bool = False,
     ) -> None:
         self._width = width
         self._device = device
         self._generator = generator
+        self._init = init
         self._normalise = normalise
         self._heads: list[nn.Linear] = []
 
@@ -44,9 +70,7 @@ class TaskHeads:
         for head in self._heads:
             head.requires_grad_(False)
         head = nn.utils.skip_init(nn.Linear, self._width, classes)
-        with torch.no_grad():
-            head.weight.normal_(0.0, INIT_DEVIATION, generator=self._generator)
-            head.bias.zero_()
+        start_head(head, self._init, self._generator)
         self._heads.append(head.to(self._device))
         return list(self._heads[-1].parameters())
 

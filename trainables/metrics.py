@@ -48,6 +48,15 @@ def forgetting(matrix: Sequence[Sequence[float]]) -> float:
     return sum(best[i] - now[i] for i in old) / len(old)
 
 
+def forgetting_zero_gains(matrix: Sequence[Sequence[float]]) -> float:
+    """F_T as released code counts it: a task that is known better than ever before counts 0.
+
+    `matrix` as in `forgetting`.
+    """
+    now, old = matrix[-1], range(len(matrix) - 1)
+    return sum(max(row[i] for row in matrix[i:]) - now[i] for i in old) / len(old)
+
+
 def backward_transfer(matrix: Sequence[Sequence[float]]) -> float:
     """BWT: mean over old tasks of accuracy now less accuracy when just learned."""
     now, old = matrix[-1], range(len(matrix) - 1)
@@ -72,6 +81,7 @@ def summarise(
     }
     if len(matrix) > 1:
         values["forgetting"] = forgetting(matrix)
+        values["forgetting_zero_gains"] = forgetting_zero_gains(matrix)
         values["backward_transfer"] = backward_transfer(matrix)
     return {f"{split}/{name}": value for name, value in values.items()}
 

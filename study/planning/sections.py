@@ -43,6 +43,7 @@ OBJECTIVES: Mapping[str, Mode] = {
     "val/accuracy": "max",
     "val/average_anytime_accuracy": "max",
     "val/forgetting": "min",
+    "val/forgetting_zero_gains": "min",
     "val/backward_transfer": "max",
     "val/plasticity": "max",
     "val/task_known_accuracy": "max",
@@ -59,7 +60,7 @@ OBJECTIVES: Mapping[str, Mode] = {
     "time/images_per_second": "max",
 }
 # What a trial reports from its second task on.
-LATER_TASKS_ONLY = ("val/forgetting", "val/backward_transfer")
+LATER_TASKS_ONLY = ("val/forgetting", "val/forgetting_zero_gains", "val/backward_transfer")
 
 
 @functools.cache

@@ -78,7 +78,7 @@ class StudySpec(BaseModel):
     objective: Objective = {"val/accuracy": "max"}
     """Metrics with max or min, compared as measured after the last task that a search sees (times
     are those of that task). With several, every setting on a cell's Pareto front is confirmed. A
-    name alone means min for val/forgetting, memory/* and time/*_seconds, max for others."""
+    name alone means min for val/forgetting…, memory/* and time/*_seconds, max for others."""
     sampler: Sampler = "tpe"
     """What proposes settings; grid, qmc and random do not learn from results."""
     pruner: Pruner = Pruner()

@@ -114,7 +114,7 @@ def merge_updates(
     model: AdaptedBackbone, method: Method, count: int, generator: torch.Generator
 ) -> None:
     """`count` random updates merged into every adapted layer, with a head for each."""
-    heads = TaskHeads(model.width, next(model.parameters()).device, generator)
+    heads = TaskHeads(model.width, next(model.parameters()).device, generator, "small_normal")
     for _ in range(count):
         heads.add(CLASSES)
         for layer in model.layers.values():

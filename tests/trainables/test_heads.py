@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from tests.trainables.draws import seeded
+from trainables.config import TrialConfig
 from trainables.heads import TaskHeads, current_task_loss
 
 
@@ -20,7 +22,7 @@ def test_loss_sees_only_the_current_tasks_classes() -> None:
 
 
 def heads_of(normalise: bool = False) -> TaskHeads:
-    return TaskHeads(5, torch.device("cpu"), seeded(), normalise)
+    return TaskHeads(5, torch.device("cpu"), seeded(), "small_normal", normalise)
 
 
 def test_heads_are_read_side_by_side_and_only_the_newest_learns() -> None:
@@ -45,3 +47,35 @@ def test_normalised_heads_read_features_of_mean_0_and_deviation_1() -> None:
     centred = features - features.mean(1, keepdim=True)
     scaled = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(normalising.logits(7 * features + 2), plain.logits(scaled))
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "weight", "bias"),
+    [
+        ("inflora", "released", 0.0208, 0.0208),
+        ("inflora", "corrected", 0.0208, 0.0208),
+        ("sd_lora", "released", 0.0361, 0.0),
+        ("sd_lora", "corrected", 0.0361, 0.0),
+        ("inflora", "paper", 0.02, 0.0),
+        ("inflora", None, 0.02, 0.0),
+        ("sd_lora", "paper", 0.02, 0.0),
+        ("sd_lora", None, 0.02, 0.0),
+    ],
+)
+def test_a_head_starts_as_the_preset_says(
+    method: str, preset: str | None, weight: float, bias: float
+) -> None:
+    """At width 768, as the released code was measured; uniform draws stay within their bound."""
+    config = TrialConfig.from_params({"method.name": method, "preset": preset})
+    heads = TaskHeads(768, torch.device("cpu"), seeded(), config.method.head_init)
+    w, b = (parameter.detach() for parameter in heads.add(400))
+    assert float(w.std()) == pytest.approx(weight, abs=1e-4)
+    assert float(b.std()) == pytest.approx(bias, rel=0.1)
+    bounds = {"linear": 768**-0.5, "uniform_fan": (3 / 768) ** 0.5}
+    assert float(w.abs().max()) <= bounds.get(config.method.head_init, 0.2)
+
+
+def test_an_unknown_start_is_refused() -> None:
+    heads = TaskHeads(5, torch.device("cpu"), seeded(), "zeros")
+    with pytest.raises(ValueError, match="small_normal, linear or uniform_fan, but got 'zeros'"):
+        heads.add(2)

@@ -14,6 +14,7 @@ def test_a_summary_has_every_metric_of_a_hand_computed_matrix() -> None:
             "test/accuracy": 0.61,
             "test/average_anytime_accuracy": 0.75,
             "test/forgetting": ((0.9 - 0.8) + (0.8 - 0.5)) / 2,
+            "test/forgetting_zero_gains": ((0.9 - 0.8) + (0.8 - 0.5)) / 2,
             "test/backward_transfer": ((0.8 - 0.9) + (0.5 - 0.8)) / 2,
             "test/plasticity": (0.9 + 0.8 + 0.6) / 3,
             "test/task_known_accuracy": 0.95,
@@ -52,3 +53,9 @@ def test_the_first_task_has_no_forgetting() -> None:
     values = metrics.summarise([(0.9,)], [0.9], evaluation, "val")
     assert values["val/average_anytime_accuracy"] == 0.9
     assert "val/forgetting" not in values
+
+
+def test_a_gain_counts_below_nothing_or_as_released_nothing() -> None:
+    matrix = [(0.5,), (0.6, 0.9), (0.8, 0.7, 0.6)]
+    assert metrics.forgetting(matrix) == pytest.approx(((0.6 - 0.8) + (0.9 - 0.7)) / 2)
+    assert metrics.forgetting_zero_gains(matrix) == pytest.approx((0 + (0.9 - 0.7)) / 2)

@@ -24,8 +24,13 @@ class DataConfig:
     """Height and width of the images, in pixels."""
     split: str | None = None
     """Rule that parts training from test images (None: the first of the data set's)."""
-    class_order: Literal["shuffled", "natural"] = "shuffled"
-    """Shuffled with the trial's seed, or the data set's own ("natural")."""
+    class_order: Literal["shuffled", "natural", "published"] = "shuffled"
+    """Shuffled with the trial's seed, the data set's own ("natural"), or shuffled with the seed as
+    released code does it, by NumPy's legacy generator ("published")."""
+    test_view: Literal["bilinear", "bicubic"] = "bilinear"
+    """How images of files are resized for evaluation: bilinear, photographs to 256/224 of
+    `image_size` with the middle cut out and rows of archives whole, or bicubic with the middle cut
+    out of both, as the released SD-LoRA does it; read by sets of files alone."""
     evaluation: Literal["validation", "test"] = "validation"
     """What is held out: "validation" cuts `validation_share` of each class from the training
     images and uses no test image, "test" trains on all training images."""

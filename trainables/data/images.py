@@ -19,11 +19,15 @@ Result = TypeVar("Result")
 
 
 class Pieces(Protocol):
-    """Images (h, w, channels) of different sizes by row; `side` as in `DecodedImages`."""
+    """Images (h, w, channels) of different sizes by row; the rest as in `DecodedImages`."""
 
     @property
     def side(self) -> int:
         """What the shorter side is resized to for evaluation, in pixels."""
+
+    @property
+    def bicubic(self) -> bool:
+        """Whether views are resized bicubically."""
 
     def __len__(self) -> int: ...
 
@@ -96,7 +100,9 @@ class StoredImages:
 
     def _view(self, row: int) -> Tensor:
         side = self.stored.side
-        piece = _tensor(fit(self.stored[row], side)).to(self.device)
+        # Bicubic enlargement as Pillow rounds it, which torch does not.
+        bicubic = self.stored.bicubic
+        piece = _tensor(fit(self.stored[row], side, bicubic, bicubic)).to(self.device)
         height, width = piece.shape[-2:]
         short = min(height, width)
         if short < side:

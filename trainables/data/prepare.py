@@ -1,6 +1,6 @@
 """What is done once before a study: check the files, pin the split, decode the images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainables.config import DataConfig, catalog, validation_images
@@ -38,7 +38,8 @@ def has_files(config: DataConfig) -> bool:
 def index_of(config: DataConfig) -> ImageIndex:
     """The images of a data set of files as `config` says; ValueError where one is wrong."""
     index = read_index(config.name, config.root, config.split, config.manifest)
-    return altered(index, config.grey, config.invert)
+    index = altered(index, config.grey, config.invert)
+    return replace(index, bicubic=config.test_view == "bicubic")
 
 
 def checked_index(config: DataConfig) -> ImageIndex:

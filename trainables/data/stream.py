@@ -119,6 +119,8 @@ def chosen_classes(config: DataConfig, seed: int, classes: int) -> NDArray[np.in
     chosen = np.sort(subset[: config.classes_in_use])
     if config.class_order == "shuffled":
         chosen = np.random.default_rng(seed).permutation(chosen)
+    elif config.class_order == "published":
+        chosen = chosen[np.random.RandomState(seed).permutation(len(chosen))]
     return chosen
 
 

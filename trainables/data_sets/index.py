@@ -36,6 +36,7 @@ class ImageIndex:
     where that cannot be decoded. `fingerprint` keys the cache: it changes when paths, labels,
     splits or the content behind them change (of archives their hash; of single image files, which
     every trial would have to read, size and times of the last change) and differs between roots.
+    `bicubic` is how images are resized for evaluation; see `DataConfig.test_view`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ImageIndex:
     channels: int
     decode: Callable[[Entry], NDArray[np.uint8]]
     fingerprint: str
+    bicubic: bool = False
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -26,6 +26,8 @@ QUIRKS: dict[str, dict[str, tuple[str, Any, Any, bool]]] = {
             ("method.moment_images", "plain", "augmented", False),
         "an exhausted layer trains in arbitrary directions":
             ("method.on_exhaustion", "clip", "released", True),
+        "a head starts as torch's linear layers do":
+            ("method.head_init", "small_normal", "linear", False),
     },
     "sd_lora": {
         "old pairs are divided by the product of their factors' norms":
@@ -34,6 +36,8 @@ QUIRKS: dict[str, dict[str, tuple[str, Any, Any, bool]]] = {
             ("method.alpha_scope", "branch", "global", False),
         "all magnitudes start again at each task":
             ("method.alpha_reset", False, True, False),
+        "a head starts uniform with deviation 1/√width":
+            ("method.head_init", "small_normal", "uniform_fan", False),
     },
 }
 # fmt: on

@@ -31,8 +31,8 @@ KOLMOGOROV = 2.23 * (2 / COUNT) ** 0.5
 class Held:
     """Images of different sizes, as a cache gives them."""
 
-    def __init__(self, images: list[NDArray[np.uint8]], side: int) -> None:
-        self.images, self.side = images, side
+    def __init__(self, images: list[NDArray[np.uint8]], side: int, bicubic: bool = False) -> None:
+        self.images, self.side, self.bicubic = images, side, bicubic
 
     def __len__(self) -> int:
         return len(self.images)
@@ -145,6 +145,20 @@ def test_small_images_are_enlarged_as_published() -> None:
     difference = np.asarray(published(Image.fromarray(image))).astype(int)
     difference = difference - view.permute(1, 2, 0).numpy()
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(300, 400, 3), (400, 300, 3), (300, 256, 1), (32, 32, 3)])
+def test_bicubic_views_are_those_of_the_released_sd_lora(shape: tuple[int, ...]) -> None:
+    image = generated(shape[0], shape[1], 1)[..., : shape[2]]
+    picture = Image.fromarray(image.squeeze())
+    resize = transforms.Resize(256, transforms.InterpolationMode.BICUBIC)
+    published = transforms.Compose([resize, transforms.CenterCrop(224)])
+    expected = np.asarray(published(picture)).reshape(224, 224, -1)
+    stored = fit(image, 256, bicubic=True)
+    (view,) = StoredImages(Held([stored], 256, True), 224, torch.device("cpu")).views(
+        torch.tensor([0])
+    )
+    assert torch.equal(view, tensor(expected))
 
 
 @pytest.mark.parametrize(

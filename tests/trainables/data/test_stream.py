@@ -11,7 +11,7 @@ import torch
 from tests.trainables.data_sets import trees
 from trainables.config import DataConfig, catalog
 from trainables.data.sources import SOURCES, load_arrays
-from trainables.data.stream import TaskStream, class_incremental
+from trainables.data.stream import TaskStream, chosen_classes, class_incremental
 
 GAUSSIAN = DataConfig(name="gaussian", image_size=8, tasks=5, classes=13)
 
@@ -143,3 +143,12 @@ def test_the_stream_is_the_same_in_every_process(tmp_path: Path) -> None:
         text=True,
     )
     assert done.stdout.strip() == STREAM_SHA256, done.stderr
+
+
+def test_the_published_order_of_a_seed_is_that_of_numpys_legacy_generator() -> None:
+    config = DataConfig(name="icons", classes=100, class_order="published")
+    order = chosen_classes(config, 1993, 100)
+    assert order[:6].tolist() == [68, 56, 78, 8, 23, 84]
+    assert sorted(order) == list(range(100))
+    some = chosen_classes(dataclasses.replace(config, classes=10), 1993, 100)
+    assert sorted(some) == sorted(chosen_classes(dataclasses.replace(config, classes=10), 5, 100))

@@ -85,7 +85,7 @@ def test_logits_are_divided_by_the_mean_norm_over_tasks() -> None:
 
 
 def heads_of(tasks: list[int]) -> TaskHeads:
-    heads = TaskHeads(WIDTH, CPU, seeded(1))
+    heads = TaskHeads(WIDTH, CPU, seeded(1), "small_normal")
     for classes in tasks:
         heads.add(classes)
     return heads

@@ -196,7 +196,7 @@ def test_the_published_recipes(
     assert (optim.lr, optim.epochs, optim.schedule) == (lr, epochs, schedule)
     assert (optim.batch_size, optim.alpha_lr, optim.head_lr) == (128, None, None)
     assert (config.data.augmentation, config.data.crop_scale) == ("random_resized_crop", 0.05)
-    assert config.data.class_order == "shuffled"
+    assert (config.data.class_order, config.data.test_view) == ("published", "bicubic")
     if schedule == "step":
         assert (optim.milestones, optim.step_factor) == ((4,), 0.005)
 

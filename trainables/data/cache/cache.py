@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 class PackedImages:
-    """The images of a cache, read from the mapped file; `side` as in `DecodedImages`."""
+    """The images of a cache, read from the mapped file; the others as in `DecodedImages`."""
 
-    def __init__(self, folder: Path, side: int) -> None:
-        self.folder, self.side = folder, side
+    def __init__(self, folder: Path, side: int, bicubic: bool = False) -> None:
+        self.folder, self.side, self.bicubic = folder, side, bicubic
         self._table: NDArray[np.int64] = np.load(folder / TABLE)
         self._data = np.memmap(folder / IMAGES, np.uint8, mode="r")
         self._checked = np.zeros(len(self._table), np.bool_)
@@ -77,11 +77,11 @@ def cached_images(index: ImageIndex, side: int) -> PackedImages:
     data's folder. OSError if the disk is full: with the folder and the bytes that are needed.
     """
     folder = _folder(index, side)
-    images = _open(folder, side)
+    images = _open(folder, side, index.bicubic)
     if images is not None:
         return images
     with locked(folder):
-        images = _open(folder, side)  # another process may have built it meanwhile
+        images = _open(folder, side, index.bicubic)  # another process may have built it meanwhile
         return _build(index, side, folder) if images is None else images
 
 
@@ -128,12 +128,13 @@ def _folder(index: ImageIndex, side: int) -> Path:
             f"gives {root}."
         )
     settings = [CACHE_VERSION, index.fingerprint, side, index.channels]
+    settings += ["bicubic"] if index.bicubic else []
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     name = "".join(letter if letter.isalnum() else "_" for letter in index.name)
     return root / f"{name}-{key}"
 
 
-def _open(folder: Path, side: int) -> PackedImages | None:
+def _open(folder: Path, side: int, bicubic: bool) -> PackedImages | None:
     """The cache if it is whole and of this version, else None."""
     try:
         header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
@@ -143,7 +144,7 @@ def _open(folder: Path, side: int) -> PackedImages | None:
             raise ValueError(f"{IMAGES} must have {header['bytes']} bytes")
         if file_sha256(folder / TABLE) != header["table_sha256"]:
             raise ValueError(f"{TABLE} has changed")
-        images = PackedImages(folder, side)
+        images = PackedImages(folder, side, bicubic)
         mark_used(folder)
         return images
     except FileNotFoundError:
@@ -169,7 +170,7 @@ def _build(index: ImageIndex, side: int, folder: Path) -> PackedImages:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("decoded %s in %.0f s", index.name, time.monotonic() - start)
-    return PackedImages(folder, side)
+    return PackedImages(folder, side, index.bicubic)
 
 
 def _write(index: ImageIndex, side: int, partial: Path, name: str) -> None:

@@ -26,6 +26,11 @@ class DecodedImages:
     index: ImageIndex
     side: int
 
+    @property
+    def bicubic(self) -> bool:
+        """Whether views are resized bicubically."""
+        return self.index.bicubic
+
     def __len__(self) -> int:
         return len(self.index.entries)
 
@@ -38,9 +43,10 @@ def stored_side(index: ImageIndex, size: int) -> int:
     """Length of an image's shorter side (pixels) from which views of `size` pixels are cut.
 
     Files are photographs and get the margin of the published test transforms; rows of archives
-    are small and resized whole, as published for CIFAR-100.
+    are small and resized whole, as published for CIFAR-100 by InfLoRA; the released SD-LoRA, whose
+    views are bicubic, gives them the margin too.
     """
-    return size if is_archived(index) else round(size * MARGIN)
+    return size if is_archived(index) and not index.bicubic else round(size * MARGIN)
 
 
 def is_archived(index: ImageIndex) -> bool:
@@ -65,16 +71,18 @@ def read_image(decode: Callable[[Entry], Pixels], entry: Entry, channels: int) -
     return image
 
 
-def fit(image: Pixels, side: int) -> Pixels:
+def fit(image: Pixels, side: int, bicubic: bool = False, enlarge: bool = False) -> Pixels:
     """Shrinks (h, w, c) so that the shorter side is `side`; a smaller one is left as it is.
 
-    Bilinear with antialiasing, as torchvision's Resize on a PIL image, bit for bit.
+    Bilinear or bicubic with antialiasing, as torchvision's Resize on a PIL image, bit for bit; a
+    smaller image too where `enlarge` says so.
     """
     height, width = image.shape[:2]
     short = min(height, width)
-    if short <= side:
+    if short == side or (short < side and not enlarge):
         return image
     target = (int(side * width / short), int(side * height / short))
     source = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    resized = np.array(source.resize(target, Image.Resampling.BILINEAR))
+    kernel = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    resized = np.array(source.resize(target, kernel))
     return resized[..., None] if resized.ndim == 2 else resized

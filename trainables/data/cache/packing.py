@@ -28,8 +28,8 @@ CHUNKS_AHEAD = 4  # a worker, so that a slow disk does not fill the memory
 # Height, width and channels of one image, CRC-32 of its pixels and of its file (archives: 0).
 Place = tuple[int, int, int, int, int]
 Chunk = tuple[bytes, list[Place]]
-# Decoder, side, channels, and the folder of the files (archives: none).
-Setup = tuple[Callable[[Entry], Pixels], int, int, Path | None]
+# Decoder, side, whether bicubic, channels, and the folder of the files (archives: none).
+Setup = tuple[Callable[[Entry], Pixels], int, bool, int, Path | None]
 
 
 def packed_chunks(index: ImageIndex, side: int, workers: int | None = None) -> Iterator[Chunk]:
@@ -40,7 +40,8 @@ def packed_chunks(index: ImageIndex, side: int, workers: int | None = None) -> I
     """
     count = len(os.sched_getaffinity(0)) if workers is None else workers
     entries, archived = index.entries, is_archived(index)
-    setup = (index.decode, side, index.channels, None if archived else index.root)
+    folder = None if archived else index.root
+    setup = (index.decode, side, index.bicubic, index.channels, folder)
     jobs = (entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK))
     if count < 2 or len(entries) < WORTH_PROCESSES or archived:
         for job in jobs:
@@ -117,10 +118,10 @@ def _in_order(started: list[_Worker], jobs: Iterator[tuple[Entry, ...]]) -> Iter
 
 
 def _pack(setup: Setup, entries: tuple[Entry, ...]) -> Chunk:
-    decode, side, channels, folder = setup
+    decode, side, bicubic, channels, folder = setup
     # Before they are decoded: a file that is replaced in between differs the next time.
     marks = [0 if folder is None else file_crc32(folder / entry.path) for entry in entries]
-    images = [fit(read_image(decode, entry, channels), side) for entry in entries]
+    images = [fit(read_image(decode, entry, channels), side, bicubic) for entry in entries]
     contents = [image.tobytes() for image in images]
     places = [
         (image.shape[0], image.shape[1], image.shape[2], zlib.crc32(content), mark)

@@ -30,7 +30,9 @@ class AveragedLoRA:
         self._rank = config.rank
         self._generator = context.generator
         self._layers = context.model.layers
-        self._heads = TaskHeads(context.model.width, context.device, context.generator)
+        self._heads = TaskHeads(
+            context.model.width, context.device, context.generator, config.head_init
+        )
         self.logits = self._heads.logits
         self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)
         # By layer and slice. The pretrained rows are kept: taking the mean off again would round.

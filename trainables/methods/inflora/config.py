@@ -54,6 +54,9 @@ class InfLoRAConfig:
     """Learning rate of the alignment."""
     head_norm: bool = False
     """Puts a layer normalisation without weights between the features and the heads."""
+    head_init: Literal["small_normal", "linear", "uniform_fan"] = "small_normal"
+    """How a new task's head starts: small, as torch's linear layers, or uniform with deviation
+    1/√width; see `start_head`."""
 
     def check(self, width: int) -> None:
         """Refuses a rank that layers of `width` inputs cannot hold, and values out of range."""
@@ -78,12 +81,13 @@ class InfLoRAConfig:
 # "paper": eq. 8 with orthonormal rows; the threshold is a share of the inputs' own energy, and the
 # first task's memory reaches it. The paper is silent about a memory that runs full, about more
 # than half of the dimensions at once, and about augmentation in the two passes: there stands what
-# its argument needs. "corrected": "released" without what is a bug and not a choice.
+# its argument needs, and a small start of the heads. "corrected": "released" without what is a bug
+# and not a choice.
 # fmt: off
 _RELEASED: dict[str, Any] = {
     "method.energy": "sigma4", "method.first_task": "below", "method.half_rule": "mislabel",
     "method.down_scale": 0.5773502691896258, "method.moment_images": "augmented",
-    "method.on_exhaustion": "released",
+    "method.on_exhaustion": "released", "method.head_init": "linear",
 }
 _MENDED = {
     "method.first_task": "reach", "method.half_rule": "complement", "method.on_exhaustion": "clip",
@@ -91,7 +95,7 @@ _MENDED = {
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "method.energy": "sigma2", "method.down_scale": 1.0, "method.moment_images": "plain",
-        **_MENDED,
+        "method.head_init": "small_normal", **_MENDED,
     },
     "released": _RELEASED,
     "corrected": _RELEASED | _MENDED,

@@ -49,7 +49,9 @@ class InfLoRA:
         self._context = context
         self._layers = context.model.layers
         device, generator = context.device, context.generator
-        self._heads = TaskHeads(context.model.width, device, generator, config.head_norm)
+        self._heads = TaskHeads(
+            context.model.width, device, generator, config.head_init, config.head_norm
+        )
         self.logits = self._heads.logits
         memories = {
             name: DualGPM(

@@ -16,6 +16,9 @@ class JointConfig:
     """One branch per slice, which goes on through all tasks, or every weight of the backbone."""
     rank: int = 10
     """Rank r of the branches."""
+    head_init: Literal["small_normal", "linear", "uniform_fan"] = "small_normal"
+    """How a new task's head starts: small, as torch's linear layers, or uniform with deviation
+    1/√width; see `start_head`."""
 
     def check(self, width: int) -> None:
         """Refuses a rank that layers of `width` inputs cannot hold."""

@@ -25,7 +25,7 @@ class Joint:
         self.trains_backbone = config.trains == "backbone"
         self._budget = config.budget
         watched = context.diagnostics and not self.trains_backbone
-        own = SequentialLoRAConfig(rank=config.rank)
+        own = SequentialLoRAConfig(rank=config.rank, head_init=config.head_init)
         self._lora = SequentialLoRA(own, replace(context, diagnostics=watched))
         self.logits, self.end_task = self._lora.logits, self._lora.end_task
         self.state_dict, self.load_state_dict = self._lora.state_dict, self._lora.load_state_dict

@@ -17,7 +17,9 @@ class LinearHeads:
     loss = staticmethod(current_task_loss)
 
     def __init__(self, config: LinearHeadsConfig, context: MethodContext) -> None:
-        self._heads = TaskHeads(context.model.width, context.device, context.generator)
+        self._heads = TaskHeads(
+            context.model.width, context.device, context.generator, config.head_init
+        )
         self.logits = self._heads.logits
 
     def begin_task(

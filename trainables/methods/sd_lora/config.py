@@ -24,6 +24,9 @@ class SDLoRAConfig:
     tau: float | None = None
     """SD-LoRA-KD: a new pair is dropped if old directions hold it up to a squared relative
     residual below this."""
+    head_init: Literal["small_normal", "linear", "uniform_fan"] = "small_normal"
+    """How a new task's head starts: small, as torch's linear layers, or uniform with deviation
+    1/√width; see `start_head`."""
 
     def check(self, width: int) -> None:
         """Refuses a rank that layers of `width` inputs cannot hold, and values out of range."""
@@ -75,11 +78,12 @@ class SDLoRAConfig:
 # fmt: off
 _RELEASED: dict[str, Any] = {
     "method.normaliser": "factor_norms", "method.alpha_scope": "global", "method.alpha_reset": True,
+    "method.head_init": "uniform_fan",
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "method.normaliser": "frobenius", "method.alpha_scope": "branch",
-        "method.alpha_reset": False,
+        "method.alpha_reset": False, "method.head_init": "small_normal",
     },
     "released": _RELEASED,
     # Two things of the released code are mistakes and not choices: there are 20 old magnitudes
@@ -90,7 +94,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # What all published recipes share; a rate of None follows optim.lr.
 _COMMON: dict[str, Any] = {
-    "method.rank": 10, "seeds": (1993, 1994, 1995), "data.class_order": "shuffled",
+    "method.rank": 10, "seeds": (1993, 1994, 1995), "data.class_order": "published",
+    "data.test_view": "bicubic",
     "data.augmentation": "random_resized_crop", "data.crop_scale": 0.05,
     "optim.optimizer": "sgd", "optim.momentum": 0.9, "optim.weight_decay": 0.0,
     "optim.head_lr": None, "optim.alpha_lr": None, "optim.batch_size": 128,

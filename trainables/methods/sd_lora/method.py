@@ -28,7 +28,9 @@ class SDLoRA:
         self._generator = context.generator
         self._layers = context.model.layers
         self._scopes = alpha_scopes(self._layers, config.alpha_scope)
-        self._heads = TaskHeads(context.model.width, context.device, context.generator)
+        self._heads = TaskHeads(
+            context.model.width, context.device, context.generator, config.head_init
+        )
         self.logits = self._heads.logits
         self._diagnostics = context.diagnostics
         self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)

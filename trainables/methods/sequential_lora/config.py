@@ -1,6 +1,7 @@
 """Sequential LoRA: one branch, trained on through all tasks, without protection."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -10,6 +11,9 @@ class SequentialLoRAConfig:
     name: str = "sequential_lora"
     rank: int = 10
     """Rank r of the one branch on every slice."""
+    head_init: Literal["small_normal", "linear", "uniform_fan"] = "small_normal"
+    """How a new task's head starts: small, as torch's linear layers, or uniform with deviation
+    1/√width; see `start_head`."""
 
     def check(self, width: int) -> None:
         """Refuses a rank that layers of `width` inputs cannot hold."""

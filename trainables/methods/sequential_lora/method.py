@@ -21,7 +21,9 @@ class SequentialLoRA:
 
     def __init__(self, config: SequentialLoRAConfig, context: MethodContext) -> None:
         layers = context.model.layers
-        self.heads = TaskHeads(context.model.width, context.device, context.generator)
+        self.heads = TaskHeads(
+            context.model.width, context.device, context.generator, config.head_init
+        )
         self.logits = self.heads.logits
         self.branch = ContinuingLoRA(layers, config.rank, context.generator)
         self.watch = UpdateWatch(layers, context.diagnostics, context.model.calls)
