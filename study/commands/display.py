@@ -62,6 +62,8 @@ class Display:
     def _tell(self, record: Record) -> None:
         if record["kind"] == "note":
             self._say(f"{record['cell']}: {record['text']}")
+        elif record["kind"] == "warning":
+            self._say(f"warning: {record['text']}")
         elif record["kind"] == "failed_cell":
             self._say(f"{record['cell']}: {record['error']}")
         elif record["kind"] == "end" and (record["error"] or not self._console.is_terminal):

@@ -9,7 +9,7 @@ from study.commands.session import Interrupts, catch_interrupts, tracked
 from study.ledger import History, Journal, Ledger, StudyFolder, file_sizes, records
 from study.planning import Plan, PlannedTrial
 from study.planning.costs import open_trainer, use_threads
-from study.planning.data import Split, sizes_by_hash
+from study.planning.data import Split, data_warnings, late_warnings, sizes_by_hash
 from study.planning.openings import opening_records
 from study.system import say
 
@@ -45,6 +45,7 @@ def run_once(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> in
         hashes = {name: split.sha256 for name, split in splits.items()}
         for record in opening_records(plan, hashes, sizes_by_hash(splits), once=True):
             journal.append(record)
+        journal.warn(data_warnings(splits))
         start = time.monotonic()
         status: records.Status = "interrupted"
         try:
@@ -52,6 +53,7 @@ def run_once(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> in
         finally:
             wall = time.monotonic() - start
             ended = status != "interrupted"
+            journal.warn(late_warnings(plan, splits))
             journal.append(records.finished("completed" if ended else "interrupted", wall))
             say(f"Records: {folder.ledger}")
     if status == "interrupted":

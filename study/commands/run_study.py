@@ -24,7 +24,15 @@ from study.ledger import (
     storage_error,
 )
 from study.planning import Plan, extended_plan
-from study.planning.data import Split, check_unchanged, data_splits, pinned, sizes_by_hash
+from study.planning.data import (
+    Split,
+    check_unchanged,
+    data_splits,
+    data_warnings,
+    late_warnings,
+    pinned,
+    sizes_by_hash,
+)
 from study.planning.openings import opening_records, resuming_records
 from study.search import PastTrials
 from study.system import output_is_lost, say
@@ -46,7 +54,7 @@ def begin_study(
         opening = opening_records(plan, hashes, sizes_by_hash(splits))
         opening += [] if estimate is None else [estimate]
         history = History(str(folder.ledger))
-        return _session(plan, folder, history, PastTrials(history, plan), opening)
+        return _session(plan, folder, history, PastTrials(history, plan), opening, splits)
 
 
 def resume_study(folder: StudyFolder, overrides: Sequence[str]) -> int:
@@ -68,13 +76,18 @@ def resume_study(folder: StudyFolder, overrides: Sequence[str]) -> int:
         except (ValueError, OSError) as error:
             raise MistakeError(str(error)) from error
         opening = resuming_records(plan, hashes, history, sizes_by_hash(splits))
-        return _session(plan, folder, history, past, opening)
+        return _session(plan, folder, history, past, opening, splits)
 
 
 def _session(
-    plan: Plan, folder: StudyFolder, history: History, past: PastTrials, opening: Sequence[Record]
+    plan: Plan,
+    folder: StudyFolder,
+    history: History,
+    past: PastTrials,
+    opening: Sequence[Record],
+    splits: Mapping[str, Split],
 ) -> int:
-    """Runs a session whose first records are `opening`."""
+    """Runs a session whose first records are `opening`, then the warnings of the data."""
     start = time.monotonic()
     problem = None
     with catch_interrupts() as interrupts:
@@ -83,7 +96,7 @@ def _session(
         with tracked(plan.spec, folder):
             try:
                 with contextlib.closing(ledger):
-                    _run(plan, folder, ledger, console, interrupts, history, past, opening)
+                    _run(plan, folder, ledger, console, interrupts, history, past, opening, splits)
             except StorageError as error:
                 problem = error
             finally:
@@ -114,6 +127,7 @@ def _run(
     history: History,
     past: PastTrials,
     opening: Sequence[Record],
+    splits: Mapping[str, Split],
 ) -> None:
     """Runs the plan and brings every record to the ledger, the history and the display.
 
@@ -133,6 +147,7 @@ def _run(
         journal = Journal(write, history, [display.tell])
         for record in opening:
             journal.append(record)
+        journal.warn(data_warnings(splits))
         complete = False
         try:
             # Seconds of imports: by now the table is there.
@@ -150,6 +165,7 @@ def _run(
             wall = time.monotonic() - start
             # On a full disk the ledger ends without it.
             with contextlib.suppress(StorageError):
+                journal.warn(late_warnings(plan, splits))
                 journal.append(records.finished("completed" if complete else "interrupted", wall))
 
 

@@ -57,6 +57,7 @@ class Expected:
         gpus: GPUs that torch must see.
         trials: whether trials run on the node; without, only what they share is checked.
         skip: names of CHECKS that are left out.
+        warnings: what the nodes said of their data, once they were asked.
     """
 
     storage: Path
@@ -68,6 +69,7 @@ class Expected:
     gpus: float = 0
     trials: bool = True
     skip: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -90,11 +92,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node says of itself; `splits` holds the hash of each of the expected data."""
+    """What a node says of itself; `splits` holds the hash of each of the expected data.
+
+    `warnings` are what the driver should pass on of its files.
+    """
 
     host: str
     problems: tuple[Problem, ...]
     splits: Mapping[DataConfig, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{found.check}: {found.text} Mend it: {found.mend}" for found in self.problems]
@@ -107,12 +113,13 @@ def check(expected: Expected, node: str = "") -> NodeReport:
     `node` names the file that the node leaves in the storage for the driver to read.
     """
     splits: dict[DataConfig, str] = {}
+    warnings: dict[str, None] = {}
     checks = {
         "storage": lambda: _storage(expected, node),
         "project": lambda: _project(expected.project),
         "packages": lambda: _packages(expected.packages),
         "disk": lambda: _disk(expected),
-        "data": lambda: _data(expected.data, splits) if expected.trials else iter(()),
+        "data": lambda: _data(expected.data, splits, warnings) if expected.trials else iter(()),
         "gpu": lambda: _gpu(expected.gpus),
     }
     found: list[Problem] = []
@@ -120,7 +127,7 @@ def check(expected: Expected, node: str = "") -> NodeReport:
         # Data is not decoded where that is in vain or the disk is full.
         if name not in expected.skip and not (name == "data" and found):
             found += [Problem(name, text, mend) for text, mend in run()]
-    return NodeReport(platform.node(), tuple(found), splits)
+    return NodeReport(platform.node(), tuple(found), splits, tuple(warnings))
 
 
 class NodeCheckError(RuntimeError):
@@ -262,12 +269,16 @@ def _disk(expected: Expected) -> Iterator[Fault]:
             )
 
 
-def _data(configs: tuple[DataConfig, ...], splits: dict[DataConfig, str]) -> Iterator[Fault]:
-    """Prepares every data set; `splits` takes the hashes."""
+def _data(
+    configs: tuple[DataConfig, ...], splits: dict[DataConfig, str], warnings: dict[str, None]
+) -> Iterator[Fault]:
+    """Prepares every data set; `splits` takes the hashes, `warnings` what was found with it."""
     again = f"{sys.executable} -m study.run STUDY.yaml --prepare (on that node)"
     for config in configs:
         try:
-            found = splits[config] = prepare(config).sha256
+            done = prepare(config)
+            found = splits[config] = done.sha256
+            warnings |= dict.fromkeys(done.warnings)
         except MissingFilesError as error:
             mend = (
                 "copy them there, or export LRCS_DATA_ROOT=FOLDER before `ray start` on that node"

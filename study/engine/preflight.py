@@ -70,7 +70,8 @@ def check_nodes(plan: Plan, folder: StudyFolder, stopped: Callable[[], bool]) ->
     for report in reports.values():
         splits |= report.splits
     data = tuple(replace(config, split_sha256=splits.get(config)) for config in expected.data)
-    return replace(expected, data=data, gpus=1 if gpus else 0)
+    warnings = dict.fromkeys(text for report in reports.values() for text in report.warnings)
+    return replace(expected, data=data, gpus=1 if gpus else 0, warnings=tuple(warnings))
 
 
 def _expected(plan: Plan, folder: StudyFolder) -> Expected:

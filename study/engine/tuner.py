@@ -74,7 +74,9 @@ def run_study(
     with ray_session(folder.ray_log) as on_cluster:
         if on_cluster:
             wait_for_room(plan.spec.resources.cpu, plan.spec.resources.gpu, stopped)
-            trainable = checked(trainable, check_nodes(plan, folder, stopped))
+            expected = check_nodes(plan, folder, stopped)
+            journal.warn(expected.warnings)
+            trainable = checked(trainable, expected)
         gpu = gpu_share(plan)
         check_resources(plan.spec.resources.cpu, gpu)
         return _Session(plan, folder, journal, past, gpu, on_cluster).run(trainable, stopped)

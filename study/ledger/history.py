@@ -109,6 +109,7 @@ class History:
         self.fronts: dict[str, tuple[PointRecord, ...]] = {}
         self.failed_cells: dict[str, str] = {}
         self.notes: set[tuple[str, str]] = set()
+        self.warnings: dict[str, None] = {}
         self.models: set[str] = set()
         self.searching: set[str] = set()
         self.estimate: EstimateRecord | None = None
@@ -199,6 +200,7 @@ class History:
             last_time=self.last_time,
             searching=frozenset(self.searching),
             places=tuple(self._places),
+            warnings=tuple(self.warnings),
         )
 
     def _frozen(self, trial: TrialHistory) -> TrialRecord:
@@ -234,6 +236,8 @@ class History:
             self.searching.discard(record["cell"])
         elif kind == "note":
             self.notes.add((record["cell"], record["text"]))
+        elif kind == "warning":
+            self.warnings[record["text"]] = None
         elif kind == "model":
             self.models.add(record["trial"])
         elif kind == "estimate":

@@ -4,9 +4,10 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from study.ledger import records
 from study.ledger.folder import StudyFolder
 from study.ledger.history import History
 from study.ledger.records import Record
@@ -54,6 +55,12 @@ class Journal:
         self.history.add(written)
         for listener in self.listeners:
             listener(written)
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """Records each warning that the history does not have; errors as in `append`."""
+        for text in texts:
+            if text not in self.history.warnings:
+                self.append(records.warning(text))
 
 
 class StorageError(Exception):

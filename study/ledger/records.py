@@ -155,6 +155,11 @@ def note(cell: str, text: str) -> Record:
     return {"kind": "note", **locals()}
 
 
+def warning(text: str) -> Record:
+    """What a person should know of the study's data before believing its numbers."""
+    return {"kind": "warning", **locals()}
+
+
 def estimate(
     source: str,
     trials: float | None = None,

@@ -182,7 +182,8 @@ class StudyRecords:
     found no winner why. `wall_seconds` is summed over the sessions that ended. `ledger_bytes` is
     the size of the file it was read from, `last_time` the moment of its last record (unix
     seconds). In the cells of `searching` a search goes on, also where there was a winner before.
-    `places` are the hosts that trials ran on, with their devices, as far as the ledger tells.
+    `places` are the hosts that trials ran on, with their devices, as far as the ledger tells;
+    `warnings` are what a reader should know of the data.
     """
 
     study: StudyRecord
@@ -199,6 +200,7 @@ class StudyRecords:
     last_time: float | None = None
     searching: frozenset[str] = frozenset()
     places: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def searches(self, cell: str) -> tuple[TrialRecord, ...]:
         """The cell's search trials, in the order they were launched."""

@@ -8,23 +8,29 @@ from study.ledger import History
 from study.planning.cells import Cell, Plan
 from trainables.config import DataConfig
 from trainables.data.prepare import (
-    Manifest,
+    Looked,
     MissingFilesError,
     has_files,
+    look_at,
     prepare,
     remove_unused_caches,
-    split_of,
 )
 
 
 @dataclass(frozen=True)
 class Split:
-    """The split of a data set: hash of its manifest, number of classes and of images."""
+    """The split of a data set: hash of its manifest, number of classes and of images.
+
+    `warnings` are what a person should know of its files; without `decoded` nobody has looked
+    for images that occur twice yet.
+    """
 
     sha256: str
     classes: int
     train: int
     test: int
+    warnings: tuple[str, ...] = ()
+    decoded: bool = True
 
 
 def sizes_by_hash(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
@@ -48,14 +54,34 @@ def data_splits(plan: Plan, elsewhere: Callable[[], bool]) -> dict[str, Split]:
     Raises:
         ValueError: if files are missing or wrong.
     """
-    splits = {}
+    splits: dict[str, Split] = {}
     for config in data_configs(plan):
         try:
-            splits[_what_is_read(config)] = _split(split_of(config))
+            name, split = _what_is_read(config), _split(look_at(config))
         except MissingFilesError:
             if not elsewhere():
                 raise
+            continue
+        known = splits.get(name, split)
+        # Several cells may read the same images in different ways, grey ones for instance.
+        warnings = tuple(dict.fromkeys((*known.warnings, *split.warnings)))
+        splits[name] = replace(split, warnings=warnings, decoded=known.decoded and split.decoded)
     return splits
+
+
+def data_warnings(splits: Mapping[str, Split]) -> list[str]:
+    """What a person should know of the files of data sets, a sentence each."""
+    return list(dict.fromkeys(text for split in splits.values() for text in split.warnings))
+
+
+def late_warnings(plan: Plan, splits: Mapping[str, Split]) -> list[str]:
+    """What more is known once trials have decoded the images; nothing where files are gone."""
+    if all(split.decoded for split in splits.values()):
+        return []
+    try:
+        return data_warnings(data_splits(plan, lambda: True))
+    except (ValueError, OSError):
+        return []
 
 
 def check_unchanged(history: History, hashes: Mapping[str, str]) -> None:
@@ -87,7 +113,7 @@ def pinned(plan: Plan, hashes: Mapping[str, str]) -> Plan:
 def prepare_all(plan: Plan) -> Iterator[str]:
     """Prepares every data set of a plan on this machine, then removes old caches.
 
-    Gives a line on each.
+    Gives a line on each, and one for each warning.
 
     Raises:
         ValueError: if files are missing or wrong.
@@ -95,10 +121,11 @@ def prepare_all(plan: Plan) -> Iterator[str]:
     """
     lines = set()
     for config in data_configs(plan):
-        line = str(prepare(config))
-        if line not in lines:
-            lines.add(line)
-            yield line
+        done = prepare(config)
+        for line in (str(done), *(f"warning: {text}" for text in done.warnings)):
+            if line not in lines:
+                lines.add(line)
+                yield line
     yield from remove_unused_caches()
 
 
@@ -121,9 +148,11 @@ def data_of(cell: Cell) -> DataConfig:
     return cell.config("search", next(cell.corners()), cell.search_seed).data
 
 
-def _split(manifest: Manifest) -> Split:
+def _split(looked: Looked) -> Split:
+    manifest = looked.manifest
     counts = Counter(entry.split for entry in manifest.entries)
-    return Split(manifest.sha256, len(manifest.class_names), counts["train"], counts["test"])
+    sizes = len(manifest.class_names), counts["train"], counts["test"]
+    return Split(manifest.sha256, *sizes, looked.warnings, looked.decoded)
 
 
 def _what_is_read(config: DataConfig) -> str:

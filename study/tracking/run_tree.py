@@ -55,6 +55,7 @@ class RunTree:
             "front": self._front,
             "failed_cell": self._failed_cell,
             "model": self._model,
+            "warning": self._warning,
             "estimate": self._estimate,
             "finished": self._finished,
         }
@@ -214,6 +215,11 @@ class RunTree:
         """A cell whose search found no winner: it closes as completed, but says why it is empty."""
         run = self._runs.opened(record["cell"]).run
         self._store.write_tags(run, {"error": record["error"]})
+
+    def _warning(self, record: Record) -> None:
+        """All warnings so far: a later tag takes the place of an earlier one."""
+        told = "\n".join(self._history.warnings)
+        self._store.write_tags(self._runs.opened(STUDY).run, {"warnings": told})
 
     def _estimate(self, record: Record) -> None:
         estimate = {

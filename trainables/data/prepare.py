@@ -1,5 +1,6 @@
 """What is done once before a study: check the files, pin the split, decode the images."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from trainables.data_sets.manifest import Manifest
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is ready: images by split, and where its split is pinned."""
+    """A data set that is ready: images by split, where its split is pinned, warnings."""
 
     name: str
     classes: int
@@ -21,12 +22,25 @@ class Prepared:
     test: int
     manifest: Path
     sha256: str
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.classes} classes, {self.train} training and {self.test} test "
             f"images; split {self.sha256[:12]} in {self.manifest}"
         )
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is known of a data set before a study: its split, and what to be warned of.
+
+    `decoded`: whether images that occur twice were looked for, which takes a decoded cache.
+    """
+
+    manifest: Manifest
+    warnings: tuple[str, ...] = ()
+    decoded: bool = True
 
 
 def has_files(config: DataConfig) -> bool:
@@ -70,24 +84,60 @@ def split_of(config: DataConfig) -> Manifest:
     return embedded_manifest(config)
 
 
+def look_at(config: DataConfig) -> Looked:
+    """The manifest of a data set, and all warnings that need no image to be decoded now.
+
+    ValueError as `checked_index`.
+    """
+    if not has_files(config):
+        return Looked(embedded_manifest(config))
+    index = checked_index(config)
+    same = None
+    if config.cache == "auto":
+        # Only here: it brings the image library.
+        from trainables.data.cache.cache import known_images
+        from trainables.data.cache.decoding import stored_side
+        from trainables.data.cache.same_images import same_images
+
+        # Trials say it where the cache cannot be used.
+        with suppress(ValueError, OSError, RuntimeError):
+            images = known_images(index, stored_side(index, config.image_size))
+            same = None if images is None else same_images(index, images)
+    return Looked(manifest_of(index), (*_notes(index), *(same or ())), same is not None)
+
+
+def _notes(index: ImageIndex) -> tuple[str, ...]:
+    return tuple(f"{index.name}: {note}" for note in index.notes)
+
+
 def prepare(config: DataConfig) -> Prepared:
     """Checks a data set and writes its manifest; files are decoded below the cache's folder.
 
-    A cache that is there already is read back, as are the files; it is built again where it is
+    Its warnings tell of files that are passed over and of images that occur twice. A cache that is
+    there already is read back, as are the files; it is built again where it is
     damaged or a file has another content. ValueError if files are missing or wrong. OSError if
     nothing can be written.
     """
     # Only here: it brings the image library, and a study is checked without one.
     from trainables.data.cache.cache import cache_root, prepare_cache
     from trainables.data.cache.decoding import stored_side
+    from trainables.data.cache.folders import file_name
+    from trainables.data.cache.same_images import same_images
 
     index = checked_index(config) if has_files(config) else None
     manifest = embedded_manifest(config) if index is None else manifest_of(index)
-    name = "".join(letter if letter.isalnum() else "_" for letter in manifest.name)
-    path = cache_root() / "manifests" / f"{name}-{manifest.sha256[:12]}.tsv"
+    name = f"{file_name(manifest.name)}-{manifest.sha256[:12]}.tsv"
+    path = cache_root() / "manifests" / name
     manifest.write(path)
-    if index is not None and config.cache == "auto":
-        prepare_cache(index, stored_side(index, config.image_size))
+    warnings: tuple[str, ...] = ()
+    if index is not None:
+        warnings = _notes(index)
+        if config.cache == "auto":
+            images = prepare_cache(index, stored_side(index, config.image_size))
+            warnings += same_images(index, images)
+        else:
+            unknown = "images that occur twice are not looked for where data.cache is off"
+            warnings += (f"{index.name}: {unknown}.",)
     return Prepared(
         manifest.name,
         len(manifest.class_names),
@@ -95,6 +145,7 @@ def prepare(config: DataConfig) -> Prepared:
         len(rows_of(manifest.entries, "test")),
         path,
         manifest.sha256,
+        warnings,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trainables.data_sets import known
 from trainables.data_sets.index import Entry, ImageIndex, Split, check_entries, fingerprint
 from trainables.data_sets.known import PUBLISHED, RULES, STRATIFIED, DatasetInfo, FileSet
+from trainables.data_sets.loaders.image_files import check_utf8
 from trainables.data_sets.loaders.listing import Item, Listing
 from trainables.data_sets.manifest import check_fits, read_manifest
 
@@ -60,7 +61,9 @@ def read_index(
     check_entries(f"{name} ({place})", entries, class_names)
     contents = (item.content for item in items)
     marked = fingerprint(place, zip(entries, contents, strict=True), class_names)
-    return ImageIndex(name, place, entries, class_names, listing.channels, listing.decode, marked)
+    return ImageIndex(
+        name, place, entries, class_names, listing.channels, listing.decode, marked, listing.notes
+    )
 
 
 def describe(name: str, root: str | None, split: str | None, manifest: str | None) -> DatasetInfo:
@@ -128,6 +131,7 @@ def _find(name: str, files: FileSet, root: str | None) -> Path:
     if files.system is not None and root is None:
         tried.append(Path(files.system))
     for path in tried:
+        check_utf8(path)
         if path.exists():
             return path
     where = ", ".join(map(str, tried)) or "nowhere, since neither is set"

@@ -4,6 +4,7 @@ Reading an index opens no image: pixels are decoded one entry at a time, when so
 """
 
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class ImageIndex:
     splits or the content behind them change (of archives their hash; of single image files, which
     every trial would have to read, size and times of the last change) and differs between roots.
     `bicubic` is how images are resized for evaluation; see `DataConfig.test_view`.
+    `notes` are sentences on what of the files is left out.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ImageIndex:
     decode: Callable[[Entry], NDArray[np.uint8]]
     fingerprint: str
     bicubic: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -114,7 +117,7 @@ def fingerprint(
 
     The path belongs to it since sizes and times alone do not tell the files of two roots apart.
     """
-    digest = hashlib.sha256(f"{root.resolve()}\0".encode())
+    digest = hashlib.sha256(os.fsencode(root.resolve()) + b"\0")
     for class_name in class_names:
         digest.update(f"{class_name}\0".encode())
     for entry, content in entries:

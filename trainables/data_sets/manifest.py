@@ -7,18 +7,23 @@
     n01443537/art_0.jpg<TAB>0<TAB>train
 
 Classes stand in label order, which is the natural class order; the order of the images
-says nothing.
+says nothing. Where a name has a tab, a line break or half a character (a lone surrogate), the file
+is of version 2: all names are texts of JSON there.
 """
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data_sets.index import SPLITS, Entry
 
-FIRST_LINE = "# split manifest, version 1"
+FIRST_LINE, QUOTED_FIRST_LINE = "# split manifest, version 1", "# split manifest, version 2"
+# What would end a line or a column, or is no text in UTF-8.
+BREAKING = re.compile(r"[\t\r\n\ud800-\udfff]")
 NAME, SHA256, CLASS = "# name: ", "# sha256: ", "# class: "
 
 
@@ -36,24 +41,29 @@ class Manifest:
         return _sha256(self._body())
 
     def write(self, path: Path) -> None:
-        """Writes the file, never torn; ValueError for a tab or line break in a path or class."""
-        words = [*self.class_names, *(entry.path for entry in self.entries)]
-        broken = [word for word in words if set(word) & set("\t\r\n")]
-        if broken:
-            raise ValueError(f"paths and classes must have no tab or line break: {broken[0]!r}.")
+        """Writes the file, never torn."""
         body = self._body()
+        first, name = FIRST_LINE, self.name
+        if self._is_quoted():
+            first, name = QUOTED_FIRST_LINE, json.dumps(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         partial.write_text(
-            f"{FIRST_LINE}\n{NAME}{self.name}\n{SHA256}{_sha256(body)}\n{body}",
+            f"{first}\n{NAME}{name}\n{SHA256}{_sha256(body)}\n{body}",
             encoding="utf-8",
             newline="\n",
         )
         partial.replace(path)
 
+    def _is_quoted(self) -> bool:
+        words = (self.name, *self.class_names, *(entry.path for entry in self.entries))
+        return any(map(BREAKING.search, words))
+
     def _body(self) -> str:
-        lines = [f"{CLASS}{name}" for name in self.class_names]
-        lines += [f"{entry.path}\t{entry.label}\t{entry.split}" for entry in self.entries]
+        # Of all other sets the hash is that of version 1, which ledgers hold.
+        spell = json.dumps if self._is_quoted() else str
+        lines = [f"{CLASS}{spell(name)}" for name in self.class_names]
+        lines += [f"{spell(entry.path)}\t{entry.label}\t{entry.split}" for entry in self.entries]
         return "".join(f"{line}\n" for line in lines)
 
 
@@ -68,9 +78,11 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be a split manifest that can be read: {error}.") from error
     head = text.split("\n", 3)
-    starts = (FIRST_LINE, NAME, SHA256)
-    if len(head) < 4 or not all(
-        line.startswith(start) for line, start in zip(head[:3], starts, strict=True)
+    firsts = (FIRST_LINE, QUOTED_FIRST_LINE)
+    if (
+        len(head) < 4
+        or head[0] not in firsts
+        or not (head[1].startswith(NAME) and head[2].startswith(SHA256))
     ):
         raise ValueError(f"{path} must start with {FIRST_LINE!r}, its name and its sha256.")
     body = head[3]
@@ -80,16 +92,20 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} must have the sha256 {stated} that it states, but has {_sha256(body)}: "
             f"it was changed or cut off."
         )
-    lines = body.split("\n")[:-1]
-    classes = tuple(line.removeprefix(CLASS) for line in lines if line.startswith(CLASS))
-    entries = [
-        _entry(path, number, line)
-        for number, line in enumerate(lines, start=4)
-        if not line.startswith(CLASS)
-    ]
+    read = _quoted if head[0] == QUOTED_FIRST_LINE else _plain
+    classes: list[str] = []
+    entries: list[Entry] = []
+    for number, line in enumerate(body.split("\n")[:-1], start=4):
+        where = f"{path}, line {number}"
+        # The path of an image may begin as a class does, but two columns follow it.
+        if line.startswith(CLASS) and "\t" not in line:
+            classes.append(read(where, line.removeprefix(CLASS)))
+        else:
+            entries.append(_entry(where, line, read))
     _refuse_twice(path, "class", classes)
     _refuse_twice(path, "image", (entry.path for entry in entries))
-    return Manifest(head[1].removeprefix(NAME).strip(), classes, tuple(entries))
+    name = read(f"{path}, line 2", head[1].removeprefix(NAME))
+    return Manifest(name, tuple(classes), tuple(entries))
 
 
 def check_fits(manifest: Manifest, path: Path, name: str, there: Iterable[str]) -> None:
@@ -114,14 +130,28 @@ def check_fits(manifest: Manifest, path: Path, name: str, there: Iterable[str]) 
         )
 
 
-def _entry(path: Path, number: int, line: str) -> Entry:
+def _entry(where: str, line: str, read: Callable[[str, str], str]) -> Entry:
     parts = line.split("\t")
     if len(parts) != 3 or not parts[1].isdecimal() or parts[2] not in SPLITS:
         raise ValueError(
-            f"{path}, line {number}: must be path, label and {' or '.join(SPLITS)} between tabs, "
-            f"but got {line!r}."
+            f"{where}: must be path, label and {' or '.join(SPLITS)} between tabs, but got "
+            f"{line!r}."
         )
-    return Entry(parts[0], int(parts[1]), parts[2])
+    return Entry(read(where, parts[0]), int(parts[1]), parts[2])
+
+
+def _plain(where: str, word: str) -> str:
+    return word
+
+
+def _quoted(where: str, word: str) -> str:
+    try:
+        text = json.loads(word)
+    except ValueError as error:
+        raise ValueError(f"{where}: must be a text of JSON, but got {word!r}.") from error
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: must be a text of JSON, but got {word!r}.")
+    return text
 
 
 def _refuse_twice(path: Path, kind: str, words: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with mine.npz: three grey classes of twenty images."""
     labels = np.arange(60) % 3
     images = np.full((60, 8, 8), 255, np.uint8) // (1 + labels[:, None, None].astype(np.uint8))
+    images[:, 0, 0] = np.arange(60)  # none comes twice
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "mine.npz", images=images, labels=labels)
     monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path / "cache"))

@@ -2,9 +2,9 @@
 
 A cache is a folder `<name>-<key>` with three files: `images.bin` (the pixels of all images one
 after the other, each (h, w, channels), its shorter side at most `side`), `table.npy` (where each
-one lies, with checksums of its pixels and of its file) and `header.json`. The key hashes the
-index's fingerprint, the side, the channels and the version of this format. A folder is written
-under another name and renamed when it is whole.
+one lies, with checksums of its pixels and of its file, and the mark of its pixels as decoded) and
+`header.json`. The key hashes the index's fingerprint, the side, the channels and the version of
+this format. A folder is written under another name and renamed when it is whole.
 """
 
 import errno
@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.cache.decoding import Pixels, is_archived
-from trainables.data.cache.folders import HEADER, IMAGES, TABLE, locked, mark_used
+from trainables.data.cache.folders import HEADER, IMAGES, TABLE, file_name, locked, mark_used
 from trainables.data.cache.packing import packed_chunks
 from trainables.data_sets.index import ImageIndex, file_crc32, file_sha256
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 ROOT_VARIABLE = "LRCS_CACHE_ROOT"
 # From the images written so far the bytes needed are estimated; the first few say too little.
 ENOUGH_TO_ESTIMATE = 0.05
@@ -52,7 +52,7 @@ class PackedImages:
 
     def __getitem__(self, row: int) -> Pixels:
         """Image (h, w, channels), read-only; ValueError if its pixels are not those written."""
-        start, height, width, channels, checksum, _ = self._table[row].tolist()
+        start, height, width, channels, checksum, *_ = self._table[row].tolist()
         flat = self._data[start : start + height * width * channels]
         if not self._checked[row]:
             if zlib.crc32(flat.data) != checksum:
@@ -64,9 +64,20 @@ class PackedImages:
             self._checked[row] = True
         return flat.reshape(height, width, channels)
 
-    def file_crc32(self, row: int) -> int:
-        """Checksum of the file that was decoded (as `file_crc32`); 0 of a row of an archive."""
-        return int(self._table[row, -1])
+    @property
+    def file_marks(self) -> NDArray[np.int64]:
+        """Of each image the checksum of the file that was decoded; 0 of a row of an archive."""
+        return self._table[:, -2]
+
+    @property
+    def pixel_marks(self) -> NDArray[np.int64]:
+        """Of each image the `pixel_mark` before it was shrunk: equal where all pixels are."""
+        return self._table[:, -1]
+
+
+def known_images(index: ImageIndex, side: int) -> PackedImages | None:
+    """The cache of an index where this machine has it, else None; ValueError as `cached_images`."""
+    return _open(_folder(index, side), side)
 
 
 def cached_images(index: ImageIndex, side: int) -> PackedImages:
@@ -112,7 +123,7 @@ def _check_all(images: PackedImages, index: ImageIndex) -> None:
     for row in range(len(images)):
         images[row]
     for row, entry in enumerate(() if is_archived(index) else index.entries):
-        if file_crc32(index.root / entry.path) != images.file_crc32(row):
+        if file_crc32(index.root / entry.path) != images.file_marks[row]:
             raise ValueError(
                 f"{index.root / entry.path} must be the file that was decoded into the cache "
                 f"{images.folder}, but has another content since."
@@ -130,8 +141,7 @@ def _folder(index: ImageIndex, side: int) -> Path:
     settings = [CACHE_VERSION, index.fingerprint, side, index.channels]
     settings += ["bicubic"] if index.bicubic else []
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
-    name = "".join(letter if letter.isalnum() else "_" for letter in index.name)
-    return root / f"{name}-{key}"
+    return root / f"{file_name(index.name)}-{key}"
 
 
 def _open(folder: Path, side: int, bicubic: bool) -> PackedImages | None:
@@ -175,7 +185,7 @@ def _build(index: ImageIndex, side: int, folder: Path) -> PackedImages:
 
 def _write(index: ImageIndex, side: int, partial: Path, name: str) -> None:
     count, written = len(index.entries), 0
-    table: list[tuple[int, int, int, int, int, int]] = []
+    table: list[tuple[int, ...]] = []
     try:
         partial.mkdir()
         with (partial / IMAGES).open("wb") as file:

@@ -13,12 +13,19 @@ from filelock import FileLock, Timeout
 
 IMAGES, TABLE, HEADER = "images.bin", "table.npy", "header.json"
 UNUSED_DAYS = 30
+MOST_LETTERS = 48
 DAY = 24 * 60 * 60  # seconds
 
 # NAME-KEY, and beside it what is being written and the lock.
 OURS = re.compile(r"(.+-[0-9a-f]{24})(?:\.lock|\.partial-\d+)?")
 
 logger = logging.getLogger(__name__)
+
+
+def file_name(name: str) -> str:
+    """What stands for a data set in names of files: letters, digits and "_", not too many."""
+    # A letter takes up to four bytes, and a system's names may have 255.
+    return "".join(letter if letter.isalnum() else "_" for letter in name)[:MOST_LETTERS]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ start everything over where a script has no guard. A worker ends when its input 
 none outlives a caller that is killed.
 """
 
+import hashlib
 import os
 import pickle
 import subprocess
@@ -25,8 +26,9 @@ CHUNK = 64  # images a job
 WORTH_PROCESSES = 256
 CHUNKS_AHEAD = 4  # a worker, so that a slow disk does not fill the memory
 
-# Height, width and channels of one image, CRC-32 of its pixels and of its file (archives: 0).
-Place = tuple[int, int, int, int, int]
+# Height, width and channels of one image, CRC-32 of its pixels and of its file (archives: 0), and
+# the mark of its pixels before they were shrunk.
+Place = tuple[int, int, int, int, int, int]
 Chunk = tuple[bytes, list[Place]]
 # Decoder, side, whether bicubic, channels, and the folder of the files (archives: none).
 Setup = tuple[Callable[[Entry], Pixels], int, bool, int, Path | None]
@@ -121,13 +123,23 @@ def _pack(setup: Setup, entries: tuple[Entry, ...]) -> Chunk:
     decode, side, bicubic, channels, folder = setup
     # Before they are decoded: a file that is replaced in between differs the next time.
     marks = [0 if folder is None else file_crc32(folder / entry.path) for entry in entries]
-    images = [fit(read_image(decode, entry, channels), side, bicubic) for entry in entries]
-    contents = [image.tobytes() for image in images]
-    places = [
-        (image.shape[0], image.shape[1], image.shape[2], zlib.crc32(content), mark)
-        for image, content, mark in zip(images, contents, marks, strict=True)
-    ]
+    contents, places = [], []
+    for entry, mark in zip(entries, marks, strict=True):
+        decoded = read_image(decode, entry, channels)
+        image = fit(decoded, side, bicubic)
+        content = image.tobytes()
+        height, width, depth = image.shape
+        checksum = zlib.crc32(content)
+        places.append((height, width, depth, checksum, mark, pixel_mark(decoded)))
+        contents.append(content)
     return b"".join(contents), places
+
+
+def pixel_mark(image: Pixels) -> int:
+    """A signed number of 64 bits that images with the same pixels share, and hardly any others."""
+    digest = hashlib.blake2b(str(image.shape).encode(), digest_size=8)
+    digest.update(image.data)
+    return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 def _work() -> None:

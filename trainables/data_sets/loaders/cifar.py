@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data_sets.index import SPLITS, file_sha256
-from trainables.data_sets.loaders.listing import ArrayDecoder, Item, Listing, check_labels
+from trainables.data_sets.loaders.listing import (
+    ArrayDecoder,
+    Item,
+    Listing,
+    check_labels,
+    checked_names,
+)
 from trainables.data_sets.loaders.memory import listed_once
 
 SIDE = 32
@@ -30,7 +36,8 @@ def read_images(path: Path) -> dict[str, NDArray[np.uint8]]:
 
 
 def _read(path: Path, channels: int, classes: int | None) -> Listing:
-    class_names = tuple(str(name) for name in _strings(path / "meta", "fine_label_names"))
+    key = "fine_label_names"
+    class_names = checked_names(f"{path / 'meta'}: {key}", _strings(path / "meta", key))
     items = []
     for split in SPLITS:
         file = path / split

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from trainables.data_sets.index import Split
+from trainables.data_sets.loaders.image_files import file_mark
 from trainables.data_sets.loaders.listing import (
     FileDecoder,
     Item,
     Listing,
     check_names,
-    file_mark,
     text_lines,
 )
 

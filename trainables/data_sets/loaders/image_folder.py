@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from trainables.data_sets.index import SPLITS, Split
-from trainables.data_sets.loaders.listing import FileDecoder, Item, Listing, image_files
+from trainables.data_sets.loaders.image_files import image_files, said_of_passed
+from trainables.data_sets.loaders.listing import FileDecoder, Item, Listing
 
 # Names of folders that hold a part of the images, not a class.
 PARTS = frozenset(("train", "val", "valid", "validation", "test"))
@@ -14,9 +15,10 @@ def read(path: Path, channels: int, classes: int | None) -> Listing:
 
     Folders train/ and test/ are the splits where there are these two and no other. ValueError
     if there is no image, one lies beside the class folders, a class is empty, or a folder is
-    named as a part of the images without being one of train/ and test/.
+    named as a part of the images without being one of train/ and test/. What is passed over inside
+    of class folders is in the notes.
     """
-    files = image_files(path)
+    files, passed = image_files(path)
     folders = {
         folder.name for folder in path.iterdir() if folder.is_dir() and folder.name[0] != "."
     }
@@ -40,7 +42,10 @@ def read(path: Path, channels: int, classes: int | None) -> Listing:
         Item(prefix + name, labels[name.split("/", 1)[0]], split, mark)
         for split, prefix, name, mark in below
     ]
-    return Listing(tuple(items), class_names, channels, FileDecoder(path, channels))
+    prefixes = [*(f"{prefix}{name}/" for prefix in prefixes for name in class_names)]
+    said = said_of_passed(name for name in passed if name.startswith(tuple(prefixes)))
+    notes = (said,) if said else ()
+    return Listing(tuple(items), class_names, channels, FileDecoder(path, channels), notes)
 
 
 def _refuse_parts(path: Path, folders: set[str]) -> None:

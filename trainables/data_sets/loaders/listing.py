@@ -1,7 +1,7 @@
 """Listing: what a format's files say of their images, before it is decided who is tested on."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data_sets.index import Entry, Split
-
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +28,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """All images of a data set in the order of its files; `class_names` in label order."""
+    """All images of a data set in the order of its files; `class_names` in label order.
+
+    `notes` are sentences on what of the files is left out.
+    """
 
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
     channels: int
     decode: Callable[[Entry], NDArray[np.uint8]]
+    notes: tuple[str, ...] = ()
 
 
 # Of these a value of 65535 is white; others do not say which of 16 bits are used.
@@ -66,20 +66,29 @@ class FileDecoder:
         from PIL import Image
 
         path = self._folder / entry.path
-        try:
-            with Image.open(path) as image:
-                # Pillow would cut these values off at 255.
-                wide = image.mode == "F" or image.mode.startswith("I")
-                if wide and (image.mode == "F" or image.format not in FULL_RANGE):
-                    raise ValueError(
-                        f"it must have 8 bits a channel, or 16 in a PNG, PGM or PPM file, but is "
-                        f"of Pillow's mode {image.mode!r} in {image.format}"
-                    )
-                shown = Image.fromarray(_upper_bits(np.asarray(image))) if wide else image
-                pixels = np.asarray(shown.convert(self._mode), np.uint8)
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} must be an image that can be read: {error}.") from error
+        with named(f"{path} must be an image that can be read"), Image.open(path) as image:
+            # Pillow would cut these values off at 255.
+            wide = image.mode == "F" or image.mode.startswith("I")
+            if wide and (image.mode == "F" or image.format not in FULL_RANGE):
+                raise ValueError(
+                    f"it must have 8 bits a channel, or 16 in a PNG, PGM or PPM file, but is "
+                    f"of Pillow's mode {image.mode!r} in {image.format}"
+                )
+            shown = Image.fromarray(_upper_bits(np.asarray(image))) if wide else image
+            pixels = np.asarray(shown.convert(self._mode), np.uint8)
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+@contextmanager
+def named(rule: str) -> Iterator[None]:
+    """Raises ValueError of `rule`, which names a file, for whatever a library makes of its content.
+
+    Torn and made-up files fail deep inside of a library, with any exception that there is.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{rule}: {str(error) or type(error).__name__}.") from error
 
 
 def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -112,52 +121,6 @@ class ArrayDecoder:
         return {"_read": self._read, "_path": self._path, "_parts": None}
 
 
-def image_files(folder: Path) -> list[tuple[str, str]]:
-    """Images below `folder` with their `file_mark`, sorted by relative path.
-
-    Links to folders are followed; names that begin with a dot are passed over. ValueError
-    naming the folder that cannot be read or is reached in two ways (a link to one above it, two
-    links to one), or the link that leads nowhere.
-    """
-    images = []
-    reached: set[str] = set()
-    for parent, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in reached:
-            raise ValueError(
-                f"{parent} must be the only way to {real}, but another folder is or links to it: "
-                f"its images would come twice."
-            )
-        reached.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(parent).relative_to(folder)
-        for name in files:
-            if name.startswith("."):
-                continue
-            path = Path(parent, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                images.append(((below / name).as_posix(), file_mark(str(path))))
-            elif path.is_symlink():
-                file_mark(str(path))  # one that leads nowhere may stand for a class folder
-    return sorted(images)
-
-
-def file_mark(path: str) -> str:
-    """Size (bytes) of a file and when its content and its inode changed (ns).
-
-    No content is read, since every trial asks. The second time is the system's own: nobody sets
-    it, so that a file replaced by one of the same size and date is told from it; it also
-    changes with the file's name, owner, rights and number of links. ValueError naming the file,
-    if it is not there, or it is a link that leads nowhere.
-    """
-    try:
-        # A string and no Path: there are more than half a million images in some data sets.
-        stat = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        raise ValueError(f"{path} must be there, but is not: {error.strerror}.") from error
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-
-
 def check_labels(
     file: Path, labels: Sequence[int] | NDArray[Any], images: int, classes: int
 ) -> None:
@@ -176,7 +139,8 @@ def check_labels(
 def text_lines(file: Path, content: str) -> list[str]:
     """Lines of a text file in UTF-8; ValueError naming it and the `content` that is expected."""
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        # Names of files may hold what else splitlines takes for the end of a line.
+        return file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} must be there, in UTF-8, with {content}: {error}.") from error
 
@@ -192,6 +156,25 @@ def check_names(where: Path, names: Mapping[int, str]) -> None:
             )
 
 
-def _unreadable(error: OSError) -> None:
-    """Raises: os.walk would pass over a folder that it cannot read."""
-    raise ValueError(f"{error.filename} must be a folder that can be read: {error}.") from error
+def checked_names(where: str, names: Iterable[object]) -> tuple[str, ...]:
+    """Names of classes as text, of bytes in UTF-8; `where` is the file and the key they stand in.
+
+    ValueError naming both for bytes of another encoding, half a character, a name that is empty
+    or there twice.
+    """
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        try:
+            text = name.decode() if isinstance(name, bytes) else str(name)
+            text.encode()
+        except UnicodeError as error:
+            latin = f" (in Latin-1 {name.decode('latin-1')!r})" if isinstance(name, bytes) else ""
+            raise ValueError(
+                f"{where} must be text or its UTF-8 bytes, but number {row} is {name!r}{latin}."
+            ) from error
+        if not text.strip():
+            raise ValueError(f"{where} must not be empty, but number {row} is {name!r}.")
+        first = rows.setdefault(text, row)
+        if first != row:
+            raise ValueError(f"{where} must differ, but numbers {first} and {row} are {text!r}.")
+    return tuple(rows)

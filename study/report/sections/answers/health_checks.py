@@ -32,6 +32,7 @@ def warnings(findings: Findings) -> list[str]:
             f"completed confirmation: {len(cells) - len(findings.confirmed)} of {len(cells)}. "
             f"Everything here may still change."
         )
+    sentences += study.warnings
     sentences += [
         f"{cell.label}: no result, since {study.failed_cells[cell.cell]}."
         for cell in cells
