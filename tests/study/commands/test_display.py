@@ -152,6 +152,7 @@ def test_an_error_a_note_and_a_failed_cell_are_told_once() -> None:
     text = displayed(plan, [start, task, failed, note])[1]
     assert "search failed at task 1/4 val/accuracy 0.700: ValueError: no" in text
     assert f"{plan.cells[0].id}: not tried first: {{}}" in text
+    assert "warning: none" in displayed(plan, [records.warning("none")])[1]
     failed = records.failed_cell(plan.cells[0].id, "none saw all")
     assert "none saw all" in displayed(plan, [failed])[1]
     assert displayed(plan, [], [failed])[1] == ""

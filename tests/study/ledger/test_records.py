@@ -42,6 +42,7 @@ def every_kind() -> list[Record]:
             records.trial("b", CELL, "confirm", params, SETTING, 1, 3, of="a"),
             records.end("b", "failed", "FloatingPointError: loss", "diverged"),
             records.model(CELL, "b", "models/b", 9, "cc"),
+            records.warning("a test image is trained on"),
             records.failed_cell("method.name=sd_lora", "none of 2 search trials saw all tasks"),
             records.finished("interrupted", 12.5),
         ]
@@ -86,6 +87,7 @@ def test_a_history_and_a_report_hold_all_of_it(tmp_path: Path) -> None:
     # The first session was killed six seconds after it began.
     assert history.walls.total == pytest.approx(6 + 12.5)
     report = read_study(path)
+    assert report.warnings == ("a test image is trained on",)
     assert report.places == ("n1 (H100)",)
     # One second before its session was killed, and two once it went on.
     assert [trial.seconds for trial in report.trials] == [3.0, 1.0]

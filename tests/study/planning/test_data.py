@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from study import run
+from study.ledger import History, Journal
 from study.planning.cells import Plan
-from study.planning.data import data_configs, data_splits, pinned
+from study.planning.data import data_configs, data_splits, data_warnings, late_warnings, pinned
 from study.planning.openings import opening_records
 from study.planning.plan import load_plan
 from tests.study.small_study import FIXED
@@ -63,6 +64,38 @@ def test_prepare_says_what_it_found_and_pins_it(
     assert str(manifest) in out
     pinned = ["--set", f"data.manifest={manifest}"]
     assert run.main([str(study_file), "--prepare", *pinned]) == 0
+
+
+def test_what_a_person_should_know_of_the_data_is_said_and_recorded(
+    study_file: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    images[50] = images[0]
+    split = ["train"] * 45 + ["test"] * 15
+    labels = np.arange(60) % 3
+    np.savez(root / "mine.npz", images=images, labels=labels, split=split, masks=labels)
+    plan = load_plan(study_file)
+    splits = data_splits(plan, lambda: False)
+    (unread,) = data_warnings(splits)
+    assert unread.startswith("npz:mine: 1 array is not read: 'masks'")
+    assert late_warnings(plan, splits) == [unread]
+    capsys.readouterr()
+    assert run.main([str(study_file), "--prepare"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert [f"warning: {text}" for text in late_warnings(plan, splits)] == said
+    assert len(said) == 3
+    decoded = data_splits(plan, lambda: False)
+    assert (data_warnings(decoded), late_warnings(plan, decoded)) == (
+        [text.removeprefix("warning: ") for text in said],
+        [],
+    )
+    history = History()
+    journal = Journal(lambda record: {**record, "time": 0.0}, history)
+    for _ in range(2):
+        journal.warn(data_warnings(decoded))
+    assert len(history.warnings) == 3
+    (root / "mine.npz").unlink()
+    assert late_warnings(plan, splits) == []
 
 
 def test_prepare_removes_caches_that_nobody_opens(

@@ -10,10 +10,10 @@ import pytest
 from study.analysis.exhaustion import LayerForecast, Observed
 from study.analysis.rank import Interaction
 from study.evidence import Interval
-from study.ledger import Record
+from study.ledger import Record, records
 from study.report import page, wording
 from study.report.section import MOST_CELLS, Findings, Folded, Picture, Section, Table, findings
-from study.report.sections.answers import answer, comparisons, published, results
+from study.report.sections.answers import answer, comparisons, health_checks, published, results
 from study.report.sections.cost import failures, memory, trials
 from study.report.sections.settings import exhaustion, importance, interference, rank, scaling
 from study.report.sections.settings.rank import interaction_verdict
@@ -48,6 +48,12 @@ def test_a_study_without_confirmations_shows_nothing_that_needs_them() -> None:
         "How to reproduce",
         "All trials",
     }
+
+
+def test_warnings_of_the_data_are_among_the_first() -> None:
+    leaking = [*made_up_study(("inflora",), (2,), (0,)), records.warning("It leaks.")]
+    known = found([{"time": 0.0, **record} for record in leaking])
+    assert health_checks.section(known).data["warnings"][0] == "It leaks."
 
 
 def test_the_cells_that_are_looked_at_one_by_one_are_bounded() -> None:

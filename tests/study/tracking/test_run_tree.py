@@ -92,6 +92,13 @@ def test_an_interrupted_trial_goes_on() -> None:
     assert set(store.curve(SEARCH, "val/accuracy")) == {1, 2, 3}
 
 
+def test_warnings_are_a_tag_of_the_study() -> None:
+    ledger = study_records()
+    more = timed([records.warning("first"), records.warning("second")])
+    store = write_all([*ledger[:2], *more, *ledger[2:]])
+    assert store.tags["quick · 2026-11-21 12:00 UTC"]["warnings"] == "first\nsecond"
+
+
 def test_trials_left_running_are_killed_by_the_end_of_the_study() -> None:
     ledger = study_records()
     store = write_all([*ledger[: first("end", ledger)], {**ledger[-1], "status": "interrupted"}])

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -120,10 +121,34 @@ def test_a_manifest_of_other_images_is_refused(
         read_index("folder:mine", str(root), manifest=str(path))
 
 
-def test_paths_that_would_break_the_lines_are_refused(path: Path) -> None:
-    broken = Manifest("folder:mine", ("a",), (Entry("a/x\ty.jpg", 0, "train"),))
-    with pytest.raises(ValueError, match="no tab or line break"):
-        broken.write(path)
+@pytest.mark.parametrize(
+    "word",
+    ["# class: b", "# class: b/art.jpg", "# name: x", "a\tb", "a\nb", "a\r", "a\u2028b", " a ",
+     "\udce9", '"', "\\n", "# class: b\t0\ttrain"],
+)  # fmt: skip
+def test_names_that_look_like_something_else_are_read_back(word: str, path: Path) -> None:
+    entries = (Entry(f"{word}/x.jpg", 0, "train"), Entry(word, 0, "test"), Entry("b/y", 1, "test"))
+    odd = Manifest(f"folder:{word}", (word, "b") if word != "b" else (word,), entries)
+    odd.write(path)
+    assert read_manifest(path) == odd
+    assert odd.sha256 in path.read_text(encoding="utf-8")
+
+
+def test_only_names_that_would_break_a_line_are_quoted(path: Path) -> None:
+    MANIFEST.write(path)
+    # The hash of a split stands in ledgers: it must not move.
+    assert MANIFEST.sha256.startswith("84db3252e47c5074")
+    odd = replace(MANIFEST, class_names=("b\n", "a"))
+    odd.write(path)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert (lines[0], lines[3]) == ("# split manifest, version 2", r'# class: "b\n"')
+    body = "\n".join([*lines[3:-2], "art\t0\ttrain", ""])
+    sha256 = hashlib.sha256(body.encode()).hexdigest()
+    path.write_text("\n".join([*lines[:2], f"# sha256: {sha256}", body]), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"split\.tsv, line 9: must be a text of JSON, but got 'art'"
+    ):
+        read_manifest(path)
 
 
 def test_prepare_pins_the_split(root: Path, tmp_path: Path) -> None:

@@ -159,14 +159,16 @@ def check_names(where: Path, names: Mapping[int, str]) -> None:
 def checked_names(where: str, names: Iterable[object]) -> tuple[str, ...]:
     """Names of classes as text, of bytes in UTF-8; `where` is the file and the key they stand in.
 
-    ValueError naming both for bytes of another encoding, half a character, a name that is empty
-    or there twice.
+    ValueError naming both for bytes of another encoding, half a character, a NUL, a name that is
+    empty or there twice.
     """
     rows: dict[str, int] = {}
     for row, name in enumerate(names):
         try:
             text = name.decode() if isinstance(name, bytes) else str(name)
             text.encode()
+            if "\0" in text:
+                raise UnicodeError("two bytes a letter, perhaps")
         except UnicodeError as error:
             latin = f" (in Latin-1 {name.decode('latin-1')!r})" if isinstance(name, bytes) else ""
             raise ValueError(

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,17 @@ from trainables.data_sets.loaders.listing import FileDecoder
 
 # Colour types of the PNG format by number of channels: grey, grey + alpha, RGB, RGB + alpha.
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+
+# The head of a PNG of a hundred thousand pixels a side.
+HEAD = struct.pack(">4sIIBBBBB", b"IHDR", 99999, 99999, 8, 2, 0, 0, 0)
+BOMB = b"".join(
+    [
+        b"\x89PNG\r\n\x1a\n\0\0\0\r",
+        HEAD,
+        struct.pack(">I", zlib.crc32(HEAD)),
+        struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT")),
+    ]
+)
 
 
 def draw(*shape: int, kind: type = np.uint8) -> NDArray[np.uint8 | np.uint16]:
@@ -119,3 +131,63 @@ def test_pixels_are_those_of_the_published_loader(tmp_path: Path) -> None:
     for mode, values in kinds.items():
         Image.fromarray(values, mode).save(tmp_path / "x.png")
         assert np.array_equal(decode(tmp_path / "x.png"), pil_loader(str(tmp_path / "x.png")))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "suffix",
+    [".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".ppm", ".tga", ".pcx", ".ico", ".jp2",
+     ".avif", ".dds", ".blp", ".qoi"],
+)  # fmt: skip
+def test_whatever_is_in_a_file_the_error_names_it(suffix: str, tmp_path: Path) -> None:
+    """Cut off, and with bytes of its head changed: read somehow, or refused by name."""
+    features = pytest.importorskip("PIL.features")
+    if suffix in (".avif", ".jp2") and not features.check(suffix[1:].replace("jp2", "jpg_2000")):
+        pytest.skip(f"this Pillow does not read {suffix}")
+    path = tmp_path / f"x{suffix}"
+    image = Image.fromarray(draw(16, 16, 3))
+    (image.quantize(16) if suffix == ".blp" else image).save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number in range(60):
+        content = bytearray(whole)
+        if number < 20:
+            del content[int(rng.integers(len(whole))) :]
+        else:
+            for at in rng.integers(0, min(len(whole), 200), 3):
+                content[at] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            decode(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path} must be an image that can be read: ")
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "cannot identify"),
+        # What Pillow raises for it is NotImplementedError.
+        (struct.pack("<4s5I", b"DDS ", 124, 0, 4, 4, 0) + bytes(104), "Unknown pixel format flags"),
+        (BOMB, "decompression bomb"),
+    ],
+)
+def test_what_is_no_image_or_a_bomb_is_named(content: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"x\.png must be an image that can be read: .*{why}"):
+        decode(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "kind", [RuntimeError, KeyError, struct.error, MemoryError, RecursionError]
+)
+def test_any_exception_of_pillow_names_the_file(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.png").touch()
+    monkeypatch.setattr(Image, "open", Mock(side_effect=kind()))
+    with pytest.raises(ValueError, match=rf"x\.png must be .* read: {kind.__name__}\."):
+        decode(tmp_path / "x.png")
