@@ -16,6 +16,7 @@ from study.ledger import provenance
 from study.ledger.provenance import package_versions, project_version
 from study.planning.data import data_configs
 from tests.study.small_study import small_plan, write_npz
+from trainables.data.prepare import prepare
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def test_a_node_that_is_ready_answers_in_the_storage_and_prepares_the_data(
     assert report.problems == ()
     assert (expected.folder / "node1").read_text() == "abc"
     assert len(report.splits[expected.data[0]]) == 64
+    assert list(report.warnings) == list(prepare(expected.data[0]).warnings) != []
     assert list((tmp_path / "cache").glob("npz_mine-*/images.bin"))
 
 
