@@ -67,12 +67,13 @@ def test_a_head_starts_as_the_preset_says(
 ) -> None:
     """At width 768, as the released code was measured; uniform draws stay within their bound."""
     config = TrialConfig.from_params({"method.name": method, "preset": preset})
-    heads = TaskHeads(768, torch.device("cpu"), seeded(), config.method.head_init)
+    init = config.to_params()["method.head_init"]
+    heads = TaskHeads(768, torch.device("cpu"), seeded(), init)
     w, b = (parameter.detach() for parameter in heads.add(400))
     assert float(w.std()) == pytest.approx(weight, abs=1e-4)
     assert float(b.std()) == pytest.approx(bias, rel=0.1)
     bounds = {"linear": 768**-0.5, "uniform_fan": (3 / 768) ** 0.5}
-    assert float(w.abs().max()) <= bounds.get(config.method.head_init, 0.2)
+    assert float(w.abs().max()) <= bounds.get(init, 0.2)
 
 
 def test_an_unknown_start_is_refused() -> None:

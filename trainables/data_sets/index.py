@@ -48,8 +48,8 @@ class ImageIndex:
     channels: int
     decode: Callable[[Entry], NDArray[np.uint8]]
     fingerprint: str
-    bicubic: bool = False
     notes: tuple[str, ...] = ()
+    bicubic: bool = False
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -77,7 +77,7 @@ class PackedImages:
 
 def known_images(index: ImageIndex, side: int) -> PackedImages | None:
     """The cache of an index where this machine has it, else None; ValueError as `cached_images`."""
-    return _open(_folder(index, side), side)
+    return _open(_folder(index, side), side, index.bicubic)
 
 
 def cached_images(index: ImageIndex, side: int) -> PackedImages:
