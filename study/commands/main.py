@@ -130,7 +130,7 @@ def _report(options: argparse.Namespace) -> Callable[[], int]:
 
 def _replay(options: argparse.Namespace) -> Callable[[], int]:
     """Writes the records of a study to MLflow."""
-    from study.tracking import default_uri
+    from study.tracking import default_uri, without_secrets
 
     folder = StudyFolder.find(options.replay, _roots(options), "--replay")
     uri = options.tracking_uri or default_uri(folder)
@@ -140,7 +140,7 @@ def _replay(options: argparse.Namespace) -> Callable[[], int]:
 
         records, problem = replay(folder, uri)
         if problem is None:
-            say(f"{records} records of {folder.path} are in {uri}.")
+            say(f"{records} records of {folder.path} are in {without_secrets(uri)}.")
         else:
             say(f"error: {problem}", error=True)
         return 0 if problem is None else 1

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.tracking import URI_VARIABLE
+from study.tracking import URI_VARIABLE, without_secrets
 
 # `ray submit` hands arguments to a shell without quotes.
 SPLIT = (
@@ -84,8 +84,9 @@ def refuse_unknown(words: Sequence[str], alone: bool) -> None:
 def _check_uri(named: str, uri: str) -> None:
     scheme = uri.partition("://")[0].partition("+")[0]
     if "://" not in uri or scheme not in SCHEMES:
+        shown = without_secrets(uri)
         raise ValueError(
-            f"{named} must begin with one of {list(SCHEMES)} and '://', but got {uri!r}."
+            f"{named} must begin with one of {list(SCHEMES)} and '://', but got {shown!r}."
         )
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         browse_lines,
         default_uri,
         missing_in_mlflow,
+        without_secrets,
     )
     from study.tracking.writer import replay
 else:
@@ -23,6 +24,7 @@ else:
                 "browse_lines",
                 "default_uri",
                 "missing_in_mlflow",
+                "without_secrets",
             ),
             "writer": ("replay",),
         },
@@ -35,4 +37,5 @@ __all__ = [
     "default_uri",
     "missing_in_mlflow",
     "replay",
+    "without_secrets",
 ]

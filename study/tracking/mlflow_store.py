@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from study.ledger import Record, StudyFolder
+from study.tracking import database
 from study.tracking.runs import WHOLE, DataSet, NewRun
 from study.tracking.tracker import SERVERS, VIEW
 
@@ -19,6 +20,9 @@ VALUE_LENGTH = 5000
 DIGEST_LENGTH = 36
 MODEL_FOLDER = "model"
 ALIAS = "confirmed"
+# MLflow's ViewType.ALL.
+ALL_STAGES = 3
+CUT = " […]"
 # Read by mlflow when it is imported; what a user has set stays. It must not repeat a request by
 # itself: a run whose making was answered too late would be there twice.
 ENVIRONMENT = {
@@ -65,6 +69,7 @@ class MLflowStore:
         self._uri = uri
         self._folder = folder
         self._local = not uri.startswith(SERVERS)
+        self._own = database.file_of(uri) == folder.database.resolve()
         self._study_id = ""
         # By item the id of its run, and whether that was whole when it was found.
         self._runs: dict[str, tuple[str, bool]] = {}
@@ -92,7 +97,7 @@ class MLflowStore:
             if known.lifecycle_stage == "deleted":
                 client.restore_experiment(self.experiment)
             self._find_runs()
-        client.set_experiment_tag(self.experiment, "mlflow.note.content", about)
+        client.set_experiment_tag(self.experiment, "mlflow.note.content", _cut(about))
         kind = ("mlflow.experimentKind", "custom_model_development")
         client.set_experiment_tag(self.experiment, *kind)
 
@@ -117,7 +122,7 @@ class MLflowStore:
                 tags["mlflow.parentRunId"] = new.parent
             self._unanswered = True
             made = self._client.create_run(
-                self.experiment, _stamp(new.record), _text(tags), new.name
+                self.experiment, _stamp(new.record), _text(tags), _cut(new.name)
             )
             self._unanswered = False
             run = made.info.run_id
@@ -180,8 +185,22 @@ class MLflowStore:
 
     def _open(self) -> Any:
         # Not sooner: it opens the database, which can fail.
-        self._client = self._client or self._mlflow.MlflowClient(self._uri, self._uri)
+        if self._client is None:
+            database.make_whole(self._uri, self._mlflow, self._own)
+            self._client = self._mlflow.MlflowClient(self._uri, self._uri)
+            if self._own:
+                self._bring_home()
         return self._client
+
+    def _bring_home(self) -> None:
+        """A study that was copied or moved has its artifacts beside it, never where it was."""
+        here = self._folder.artifacts.resolve().as_uri()
+        for experiment in self._client.search_experiments(view_type=ALL_STAGES):
+            place = experiment.artifact_location
+            # That of MLflow's own experiment, which nobody uses, is another one.
+            artifacts = place.startswith("file:") and place.endswith(here.rpartition("/")[2])
+            if artifacts and place != here:
+                database.bring_home(self._folder.database.resolve(), place, here)
 
     def _find_runs(self) -> None:
         """Finds the runs of the study; what is known of them already stays."""
@@ -225,11 +244,16 @@ def _link(files: Sequence[Path], folder: Path) -> None:
 def _text(values: Mapping[str, Any]) -> dict[str, str]:
     """Values as a study file would write them (null, true), cut to what MLflow takes."""
     return {
-        key: (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[
-            :VALUE_LENGTH
-        ]
+        key: _cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for key, value in values.items()
     }
+
+
+def _cut(text: str) -> str:
+    """As much of a text as MLflow takes; what no database takes is shown as an escape."""
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+    whole = len(plain) <= VALUE_LENGTH
+    return plain if whole else plain[: VALUE_LENGTH - len(CUT)] + CUT
 
 
 def _stamp(record: Record) -> int:

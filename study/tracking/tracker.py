@@ -12,12 +12,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from study.ledger import StudyFolder
 from study.system import own_command, own_environment, say
 
 VIEW = "study"
+MOST_RESTARTS = 3
+# Keys of a URI's query whose values are nobody's business.
+SECRETS = ("password", "passwd", "pwd", "passphrase", "token", "secret", "key", "odbc_connect")
+HIDDEN = "***"
+# Letters; a shorter secret would be found in any text, where it tells nothing.
+SHORT_SECRET = 3
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http://", "https://")
 # Where `mlflow ui` is told to answer.
@@ -41,29 +47,19 @@ class Tracker:
         self.failure: str | None = None
         self.experiment: str | None = None
         self._log = folder.tracking_log
-        command = own_command("study.tracking.writer", [str(folder.path.resolve()), uri])
-        self._heard = False
-        self._process: subprocess.Popen[str] | None = None
-        try:
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    env=own_environment(),
-                    # Ctrl-C is for the study, whose end this process still writes.
-                    start_new_session=True,
-                )
-        except OSError as error:
-            self.failure = f"MLflow could not take any record: {error}."
-            return
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._command = own_command("study.tracking.writer", [str(folder.path.resolve())])
+        self._uri = uri
+        self._heard = self._closing = False
+        self._lock = threading.Lock()
+        self._process = self._started()
+        if self._process is not None:
+            self._reader = threading.Thread(target=self._follow, daemon=True)
+            self._reader.start()
 
     def close(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for the last record; True when every one was written."""
+        with self._lock:
+            self._closing = True
         if self._process is None:
             return False
         assert self._process.stdin is not None
@@ -85,10 +81,50 @@ class Tracker:
             self._log.unlink()
         return self.failure is None
 
-    def _read(self) -> None:
+    def _started(self) -> subprocess.Popen[str] | None:
+        """A process that writes; None, with a failure, where none can be started."""
+        try:
+            with self._log.open("ab") as log:
+                return subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    # Not as an argument: everybody on this machine sees those.
+                    env={**own_environment(), URI_VARIABLE: self._uri},
+                    # Ctrl-C is for the study, whose end this process still writes.
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self.failure = f"MLflow could not take any record: {error}."
+            return None
+
+    def _follow(self) -> None:
+        """Reads what the process says, and starts another one where it dies before its work ends.
+
+        The new one reads the ledger from its beginning: what is in the store already stays single.
+        """
+        for restarts in range(MOST_RESTARTS + 1):
+            assert self._process is not None
+            self._read(self._process)
+            code = self._process.wait()
+            with self._lock:
+                if self._heard or self._closing or restarts == MOST_RESTARTS:
+                    return
+                process = self._started()
+                if process is None:
+                    return
+                self._process = process
+            say(
+                f"Warning: the process that writes to MLflow died (code {code}, see {self._log}); "
+                f"another one goes on ({restarts + 1} of {MOST_RESTARTS})."
+            )
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
         """Passes on what the process says."""
-        assert self._process is not None and self._process.stdout is not None
-        for line in self._process.stdout:
+        assert process.stdout is not None
+        for line in process.stdout:
             try:
                 words = json.loads(line)
             except ValueError:
@@ -132,8 +168,8 @@ def browse_lines(folder: StudyFolder, experiment: str | None) -> list[str]:
     """
     uri = default_uri(folder)
     if uri.startswith(SERVERS):
-        place, server = urlsplit(uri), uri.rstrip("/")
-        command = f"runs at {uri}"
+        place, server = urlsplit(uri), without_secrets(uri).rstrip("/")
+        command = f"runs at {server}"
         if place.hostname in ("127.0.0.1", "localhost"):
             port = place.port or 80
             command = f"ray attach -p {port} CLUSTER.yaml (from elsewhere; here it runs)"
@@ -142,12 +178,44 @@ def browse_lines(folder: StudyFolder, experiment: str | None) -> list[str]:
         command = (
             # Without job execution and with one worker it starts in 5 seconds instead of 15.
             "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false "
-            f"{_program()} ui --workers 1 --port {OWN_PORT} --backend-store-uri {shlex.quote(uri)}"
+            f"{_program()} ui --workers 1 --port {OWN_PORT} --backend-store-uri {_quoted(uri)}"
         )
     if experiment is None:
         return [command]
     view = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
     return [command, f"{server}/#/experiments/{experiment}/runs?{view}"]
+
+
+def without_secrets(uri: str, text: str | None = None) -> str:
+    """The URI, or a text that may repeat it, without its user, password and secret values."""
+    place = urlsplit(uri)
+    who, at, host = place.netloc.rpartition("@")
+    secrets = [who, *who.split(":", 1)] if at else []
+    query = []
+    for pair in place.query.split("&"):
+        key, is_given, value = pair.partition("=")
+        if is_given and any(secret in key.lower() for secret in SECRETS):
+            secrets.append(value)
+            pair = f"{key}={HIDDEN}"
+        query.append(pair)
+    if not secrets:
+        return uri if text is None else text
+    netloc = f"{HIDDEN}@{host}" if at else place.netloc
+    shown = (
+        f"{place.scheme}://{netloc}{place.path}" + ("?" if place.query else "") + "&".join(query)
+    )
+    if text is None:
+        return shown
+    hidden = text.replace(uri, shown)
+    for secret in sorted({*secrets, *map(unquote_plus, secrets)}, key=len, reverse=True):
+        if len(secret) > SHORT_SECRET:
+            hidden = hidden.replace(secret, HIDDEN)
+    return hidden
+
+
+def _quoted(uri: str) -> str:
+    """The URI for a shell; where it holds a secret, the variable that has it."""
+    return shlex.quote(uri) if without_secrets(uri) == uri else f'"${URI_VARIABLE}"'
 
 
 def _program() -> str:

@@ -19,6 +19,7 @@ from study.ledger import History, Record, StudyFolder, whole_lines
 from study.tracking.mlflow_store import MLflowStore
 from study.tracking.run_tree import RunTree
 from study.tracking.runs import Store
+from study.tracking.tracker import URI_VARIABLE, without_secrets
 
 LOCK = "mlflow.lock"
 POLL_SECONDS = 1.0
@@ -156,8 +157,9 @@ def replay(folder: StudyFolder, uri: str) -> tuple[int, str | None]:
                 f"installed here: it comes with no extra of this project."
             ) from error
     written, problem = writer.read - writer.refused, writer.problem
-    said = f"{written} of {total} records were written to {uri}: {problem}"
-    return written, said if problem else None
+    shown = without_secrets(uri)
+    said = f"{written} of {total} records were written to {shown}: {problem}"
+    return written, without_secrets(uri, said) if problem else None
 
 
 def follow(folder: StudyFolder, uri: str) -> None:
@@ -168,6 +170,9 @@ def follow(folder: StudyFolder, uri: str) -> None:
     null for nothing).
     """
     ended = False
+
+    def tell(word: str, text: str | None) -> None:
+        _tell(word, text and without_secrets(uri, text))
 
     def pause(seconds: float) -> bool:
         """Waits so long, or until the study ends; False where it had ended before."""
@@ -186,7 +191,7 @@ def follow(folder: StudyFolder, uri: str) -> None:
                 # Import and database take seconds of a core: spent here, while Ray is starting.
                 store.answers()
                 os.nice(NICENESS)
-                writer = LedgerWriter(folder.ledger, store, pause, _tell)
+                writer = LedgerWriter(folder.ledger, store, pause, tell)
                 while writer.catch_up() and not last:
                     pause(POLL_SECONDS)
                     last = ended
@@ -204,7 +209,7 @@ def follow(folder: StudyFolder, uri: str) -> None:
             failure = f"MLflow could not take every record: {error}"
         except ImportError as error:
             failure = f"MLflow could not take any record: {_in_one_line(error)}."
-        _tell("failure", failure)
+        tell("failure", failure)
         return
 
 
@@ -228,4 +233,4 @@ def _tell(word: str, text: str | None) -> None:
 
 
 if __name__ == "__main__":
-    follow(StudyFolder(Path(sys.argv[1])), sys.argv[2])
+    follow(StudyFolder(Path(sys.argv[1])), os.environ[URI_VARIABLE])

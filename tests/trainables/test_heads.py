@@ -67,7 +67,7 @@ def test_a_head_starts_as_the_preset_says(
 ) -> None:
     """At width 768, as the released code was measured; uniform draws stay within their bound."""
     config = TrialConfig.from_params({"method.name": method, "preset": preset})
-    init = config.to_params()["method.head_init"]
+    init = str(config.to_params()["method.head_init"])
     heads = TaskHeads(768, torch.device("cpu"), seeded(), init)
     w, b = (parameter.detach() for parameter in heads.add(400))
     assert float(w.std()) == pytest.approx(weight, abs=1e-4)

@@ -107,12 +107,12 @@ def test_a_database_that_cannot_be_read_and_a_mistyped_uri_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger_of(study_records(), tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
+    (tmp_path / "other.db").write_bytes(b"no database " * 100)
     replayed = ["--replay", str(tmp_path), "--tracking-uri"]
-    assert run.main([*replayed, f"sqlite:///{tmp_path}/mlflow.db"]) == 1
+    assert run.main([*replayed, f"sqlite:///{tmp_path}/other.db"]) == 1
     said = capsys.readouterr()
     assert "file is not a database" in said.err
-    assert f"0 of 24 records were written to sqlite:///{tmp_path}/mlflow.db" in said.out + said.err
+    assert f"0 of 24 records were written to sqlite:///{tmp_path}/other.db" in said.out + said.err
     for mistyped in ("sqllite:////x.db", "mlflow.db"):
         assert run.main([*replayed, mistyped]) == 2
         assert "--tracking-uri must begin with one of" in capsys.readouterr().err

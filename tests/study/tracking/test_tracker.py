@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from study.ledger import StudyFolder, read_ledger
-from study.tracking.tracker import Tracker, browse_lines, default_uri
+from study.tracking.tracker import Tracker, browse_lines, default_uri, without_secrets
 from study.tracking.writer import replay
 from tests.study.small_study import FIXED
 from tests.study.tracking.mlflow_server import Server, counted, expected
@@ -25,6 +26,64 @@ def test_other_words_of_the_writer_process_are_passed_over(
     tracker = Tracker(StudyFolder(tmp_path), "sqlite://")
     assert not tracker.close(60)
     assert (tracker.experiment, tracker.failure) == ("4", "lost")
+
+
+# Dies so often, as counted in a file, before it does its work.
+DIES = """
+n=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) > count
+[ $n -ge {deaths} ] || kill -9 $$
+cat; echo '{{"failure": null}}'
+"""
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 3, 4])
+def test_a_writer_that_dies_is_started_again_with_a_limit(
+    deaths: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["sh", "-c", DIES.format(deaths=deaths)]
+    monkeypatch.setattr("study.tracking.tracker.own_command", lambda *_: words)
+    tracker = Tracker(StudyFolder(tmp_path), "sqlite://")
+    end = time.monotonic() + 60
+    started = min(deaths, 3) + 1
+    while not (tmp_path / "count").exists() or (
+        (tmp_path / "count").read_text() != f"{started}\n" and time.monotonic() < end
+    ):
+        time.sleep(0.01)
+    # The last one has begun to wait for the end of the study.
+    time.sleep(0.1)
+    assert tracker.close(60) == (deaths < 4)
+    warned = capsys.readouterr().out.count("the process that writes to MLflow died (code -9")
+    assert warned == min(deaths, 3)
+    if deaths == 4:
+        assert tracker.failure is not None and "ended with code -9" in tracker.failure
+
+
+SECRETS = [
+    ("http://alice:S3cretPassw0rd@127.0.0.1:9", "http://***@127.0.0.1:9"),
+    ("https://S3cretToken@mlflow.example/x", "https://***@mlflow.example/x"),
+    (
+        "postgresql://u:S3cret%2Fp@db/runs?sslpassword=S3cretKey",
+        "postgresql://***@db/runs?sslpassword=***",
+    ),
+    ("mssql+pyodbc:///?odbc_connect=PWD%3DS3cret", "mssql+pyodbc:///?odbc_connect=***"),
+    ("sqlite:////srv/all.db", "sqlite:////srv/all.db"),
+]
+
+
+@pytest.mark.parametrize(("uri", "shown"), SECRETS)
+def test_secrets_of_a_uri_are_nowhere(
+    uri: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert without_secrets(uri) == shown
+    said = without_secrets(uri, f"cannot reach {uri}, or {unquote(uri)}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    lines = browse_lines(StudyFolder(tmp_path), "12")
+    assert not [text for text in (said, *lines) if "S3cret" in text]
+    started: list[list[str]] = []
+    monkeypatch.setattr("subprocess.Popen", lambda command, **_: started.append(command))
+    Tracker(StudyFolder(tmp_path), uri)
+    assert not [word for word in started[0] if "S3cret" in word]
 
 
 def test_default_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
