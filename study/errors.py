@@ -2,10 +2,20 @@
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 MOST_NAMES = 20
+MOST_MISTAKES = 50
+# Of a value that a message repeats.
+MOST_LETTERS = 200
+# A quoted value, what a sentence says it got, a word that is no path.
+VALUES = re.compile(
+    rf"(?<=')[^'\n]{{{MOST_LETTERS},}}(?=')"
+    rf"|(?<=but got )[^\n]{{{MOST_LETTERS},}}?(?=\.(?: [A-Z]|\n|$))"
+    rf"|[^\s/]{{{MOST_LETTERS},}}"
+)
 
 
 class MistakeError(ValueError):
@@ -20,10 +30,18 @@ class InvalidStudyError(ValueError):
 
     def __init__(self, mistakes: Sequence[str], source: str = "") -> None:
         self.mistakes = tuple(dict.fromkeys(mistakes))
-        text = self.mistakes[0]
+        told = [brief(mistake) for mistake in self.mistakes[:MOST_MISTAKES]]
+        text = told[0]
         if len(self.mistakes) > 1:
-            text = "\n  ".join([f"{len(self.mistakes)} mistakes:", *self.mistakes])
+            text = "\n  ".join([f"{len(self.mistakes)} mistakes:", *told])
+        if len(self.mistakes) > len(told):
+            text += f"\n  and {len(self.mistakes) - len(told)} more."
         super().__init__(f"{source}: {text}" if source else text)
+
+
+def brief(message: str) -> str:
+    """A message in which no value takes more than MOST_LETTERS letters."""
+    return VALUES.sub(lambda match: f"{match[0][: MOST_LETTERS - 1]}…", message)
 
 
 @contextlib.contextmanager

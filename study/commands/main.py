@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.commands.options import SPLIT, check_options, parser, refuse_unknown
-from study.errors import MistakeError
+from study.errors import MistakeError, brief
 from study.ledger import RESULTS, StudyFolder, shared_folder
 from study.system import guarded_output, say
 
@@ -249,5 +249,5 @@ def _done() -> int:
 
 
 def _refused(error: ValueError) -> int:
-    say(f"error: {error}", error=True)
+    say(f"error: {brief(str(error))}", error=True)
     return 2

@@ -1,6 +1,7 @@
 """StudySpec: what a study file may say, and every rule about it that needs no cell."""
 
 import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -28,11 +29,15 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Natural: TypeAlias = Annotated[int, Must("a whole number of at least 0", ge=0)]
 # Where flat keys have values.
 SETTINGS = ("grid", "fixed")
+MOST_SEEDS = 1000
+MOST_CELLS = 2000
 
 
 def _axis(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise PydanticCustomError("rule", "list at least one value")
+    if len(values) > MOST_CELLS:
+        raise PydanticCustomError("rule", f"list at most {MOST_CELLS} values")
     twice = [value for at, value in enumerate(values) if value in values[:at]]
     if twice:
         raise PydanticCustomError("rule", "list each value once")
@@ -45,6 +50,9 @@ Axis: TypeAlias = Annotated[tuple[Any, ...], AfterValidator(_axis)]
 def _axes(grid: Mapping[str, Any]) -> Mapping[str, Any]:
     if not grid:
         raise ValueError("grid must have at least one axis, say method.name: [inflora, sd_lora].")
+    cells = math.prod(len(axis) for axis in grid.values())
+    if cells > MOST_CELLS:
+        raise ValueError(f"grid must span at most {MOST_CELLS} cells, but spans {cells}.")
     return grid
 
 
@@ -95,7 +103,9 @@ class StudySpec(BaseModel):
     """Trials that run at the same time, at most; null: as many as fit."""
     retries: Natural = 1
     """How often a trial whose process dies is restarted from its last task."""
-    storage: Annotated[str, Must("the absolute path of a folder", pattern="^/")] | None = None
+    storage: (
+        Annotated[str, Must("the absolute path of a folder", pattern=r"^/[^\x00]*$")] | None
+    ) = None
     """The absolute folder in which the study's own folder is made (null: results, where it is
     started)."""
     export: Literal["best", "none"] = "best"
@@ -170,6 +180,8 @@ class StudySpec(BaseModel):
                     f"where there are several objectives, but got {value.criterion!r}."
                 )
         if info.field_name == "seeds":
+            if len(value) > MOST_SEEDS:
+                raise ValueError(f"seeds must be at most {MOST_SEEDS}, but got {len(value)}.")
             if not value or len(set(value)) != len(value):
                 raise ValueError(
                     f"seeds must be a list of different whole numbers, but got {list(value)}."

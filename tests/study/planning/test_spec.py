@@ -253,3 +253,40 @@ def test_published_seeds_are_those_of_the_recipe(load: Load) -> None:
 def test_published_seeds_need_one_protocol(load: Load, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(text=PUBLISHED.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (f"seeds={list(range(1001))}", "seeds must be at most 1000, but got 1001"),
+        (f"optim.lr={list(range(2001))}", "grid optim.lr must list at most 2000 values, but got "),
+        (
+            f"optim.epochs={list(range(1, 502))}",
+            "grid must span at most 2000 cells, but spans 2004",
+        ),
+    ],
+)
+def test_a_study_beyond_the_limits_is_refused(load: Load, change: str, rule: str) -> None:
+    with pytest.raises(InvalidStudyError, match=re.escape(rule)):
+        load(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "sampler=" + "x" * 3000,
+        "x" * 3000 + "=1",
+        f"trials={[1] * 3000}",
+        f"fixed={{{'x' * 1000}: 1}}",
+        f"seeds={['x' * 3000] * 200}",
+        "sampler=" + "x y " * 800,
+        "question={" + ", ".join(f"a{at}: 1" for at in range(800)) + "}",
+    ],
+)
+def test_no_message_repeats_a_long_value(load: Load, change: str) -> None:
+    with pytest.raises(InvalidStudyError) as caught:
+        load(change)
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 52 and "…" in str(caught.value)
+    # The known names of a key are no value: they are a page at most.
+    assert all(len(line.partition("known are")[0]) < 600 for line in lines)
