@@ -1,10 +1,15 @@
 """Lines at the terminal, processes of this project's own, and the doors of its rooms."""
 
+import atexit
 import contextlib
+import functools
 import importlib
 import io
 import os
+import pwd
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, cast
 
@@ -118,6 +123,21 @@ def guarded_output() -> Iterator[None]:
 def output_is_lost() -> bool:
     """Whether standard output takes nothing more."""
     return isinstance(sys.stdout, Output) and sys.stdout.lost
+
+
+def ensure_home() -> None:
+    """Gives a user whom the system does not know, and who has no HOME, a folder and a name.
+
+    torch, MLflow, Ray and the cache of images ask for them. The folder goes with the process.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("USER", f"user-{os.getuid()}")
+        if "HOME" not in os.environ:
+            home = tempfile.mkdtemp(prefix="study-home-")
+            os.environ["HOME"] = home
+            atexit.register(functools.partial(shutil.rmtree, home, ignore_errors=True))
 
 
 def own_command(module: str, arguments: Sequence[str]) -> list[str]:

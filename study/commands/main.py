@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from study.commands.options import SPLIT, check_options, parser, refuse_unknown
 from study.errors import MistakeError, brief
 from study.ledger import RESULTS, StudyFolder, shared_folder
-from study.system import guarded_output, say
+from study.system import ensure_home, guarded_output, say
 
 if TYPE_CHECKING:
     from study.planning import Plan, StudySpec
@@ -32,6 +32,7 @@ def run_command(arguments: Sequence[str], alone: bool) -> int:
         arguments: what stands behind the name of the program.
         alone: whether `ray submit` has brought study/run.py without the rest of the project.
     """
+    ensure_home()
     with guarded_output():
         return _command(arguments, alone)
 

@@ -12,23 +12,40 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
+
+_KEPT: list[torch.library.Library] = []
 
 
 def load(folder: Path = Path(__file__).parent) -> tuple[nn.Module, dict[str, Any]]:
     """Returns the network with its weights, in evaluation mode, and what model.json says."""
     about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     network = _timm_network(about) if about["timm"] else _embedded_network(about)
-    network.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    if about["head_norm"]:  # features are normalised, without weights, before the classifier
-        linear = network.get_submodule(about["classifier"])
+    weights = load_file(folder / "model.safetensors")
+    for name in about["classifiers"]:
+        # As LeViT, whose classifier has a batch norm that the trial's features did not pass.
+        if hasattr(network.get_submodule(name), "bn"):
+            width = weights[f"{name}.weight"].shape[1]
+            network.set_submodule(name, nn.Linear(width, about["classes"]))
+    network.load_state_dict(weights, strict=True)
+    for name in about["classifiers"] if about["head_norm"] else ():
+        # Features are normalised, without weights, before the classifier.
+        linear = network.get_submodule(name)
         norm = nn.LayerNorm(linear.in_features, elementwise_affine=False)
-        network.set_submodule(about["classifier"], nn.Sequential(norm, linear))
+        network.set_submodule(name, nn.Sequential(norm, linear))
     return network.eval(), about
 
 
 def _timm_network(about: dict[str, Any]) -> nn.Module:
+    # timm imports torchvision, which beside a torch for CPUs lacks two operators. Nothing here
+    # calls them; their library is kept, since they go with it.
+    if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(library)
     import timm
 
     network: nn.Module = timm.create_model(

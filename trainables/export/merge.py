@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import pickle
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -74,11 +75,13 @@ def merged(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     model.load_changes(state["model"], method.trains_backbone)
     method.load_state_dict(state["method"])
     weight, bias, scores = _classifier(state)
-    name = _classifier_name(model.network)
-    weights = _network_weights(model) | {f"{name}.weight": weight, f"{name}.bias": bias}
+    names = _classifier_names(model.network)
+    weights = _network_weights(model)
+    for name in names:
+        weights |= {f"{name}.weight": weight.clone(), f"{name}.bias": bias.clone()}
     return (
         {key: tensor.detach().clone().contiguous() for key, tensor in weights.items()},
-        _about(config, model, state, name, len(bias)) | {"scores": scores},
+        _about(config, model, state, names, len(bias)) | {"scores": scores},
     )
 
 
@@ -110,17 +113,30 @@ def _classifier(state: dict[str, Any]) -> tuple[Tensor, Tensor, str]:
     return 2 * means, -squares, "those of the trial plus the squared length of the feature"
 
 
-def _classifier_name(network: torch.nn.Module) -> str:
-    """Where timm puts the classifier: says its pretrained config, else as its transformers do."""
+def _classifier_names(network: torch.nn.Module) -> list[str]:
+    """Where timm puts the classifier: says its pretrained config, else as its transformers do.
+
+    Distilled networks have two, whose scores are averaged as the trial's features are: both get
+    the same weights.
+    """
     known = getattr(network, "pretrained_cfg", None) or {}
-    name = known.get("classifier") or "head"
-    # As Swin and ConvNeXt, whose head is a module of several layers.
-    nested = hasattr(network.get_submodule(name), "fc")
-    return f"{name}.fc" if nested else str(name)
+    said = known.get("classifier") or "head"
+    names = []
+    for name in [said] if isinstance(said, str) else said:
+        # As LeViT, where a batch norm precedes the linear layer: `load.py` leaves it out.
+        whole = re.sub(r"\.(l|linear)$", "", name)
+        # As Swin and ConvNeXt, whose head is a module of several layers.
+        nested = hasattr(network.get_submodule(whole), "fc")
+        names.append(f"{whole}.fc" if nested else whole)
+    return names
 
 
 def _about(
-    config: TrialConfig, model: AdaptedBackbone, state: dict[str, Any], name: str, classes: int
+    config: TrialConfig,
+    model: AdaptedBackbone,
+    state: dict[str, Any],
+    names: list[str],
+    classes: int,
 ) -> dict[str, Any]:
     data = config.data
     pixels = [module for module in model.inputs.modules() if isinstance(module, Normalise)]
@@ -128,7 +144,7 @@ def _about(
     return {
         "backbone": config.backbone.name,
         "timm": config.backbone.name not in EMBEDDED,
-        "classifier": name,
+        "classifiers": names,
         "classes": classes,
         "channels": data.channels,
         "image_size": config.input_size,

@@ -340,3 +340,27 @@ def test_a_report_that_fails_is_named(
         "on without it.\n"
     )
     assert (code, "Warning: the server is away." in out) == (1, True)
+
+
+@pytest.mark.process
+def test_a_user_whom_nobody_knows_gets_a_home(study_file: Path) -> None:
+    code = (
+        "import os, pwd, sys\n"
+        "def nobody(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = nobody\n"
+        "from study import run\n"
+        "code = run.main(sys.argv[1:])\n"
+        "import getpass, pathlib\n"
+        "print(code, pathlib.Path.home().is_dir(), bool(getpass.getuser()), pathlib.Path.home())\n"
+    )
+    names = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", code, study_file, "--validate"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    *_, last = done.stdout.splitlines() or [done.stderr]
+    assert last.startswith("0 True True "), last
+    assert not Path(last.split()[-1]).exists()

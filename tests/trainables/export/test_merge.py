@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -69,6 +70,24 @@ def test_other_networks(method: str, network: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize(
+    "name", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientformer_l1"]
+)
+def test_two_classifiers_keep_the_scores(name: str, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 224, 224, 3), dtype=np.uint8)
+    split = np.repeat(["train", "test"], [8, 4])
+    np.savez(tmp_path / "large.npz", images=images, labels=np.arange(12) % 4, split=split)
+    data = {"name": "npz:large", "root": str(tmp_path), "image_size": 224, "classes": 4}
+    changes = {f"data.{key}": value for key, value in {**data, "tasks": 2}.items()}
+    few = {"data.train_per_class": 2, "data.test_per_class": 1, "optim.epochs": 1}
+    own: dict[str, Any] = {"backbone.name": name, "backbone.pretrained": False}
+    if name.startswith("levit"):
+        own["backbone.layers"] = ["*.qkv.linear"]
+    about = check(saved("linear_heads", {**changes, **few, **own}, tmp_path), tmp_path, 224)
+    assert len(about["classifiers"]) == 2
+
+
+@pytest.mark.nightly
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
 def test_stock_timm_models_need_nothing_of_this_project(name: str, tmp_path: Path) -> None:
@@ -78,7 +97,6 @@ def test_stock_timm_models_need_nothing_of_this_project(name: str, tmp_path: Pat
     assert about["timm"]
     code = (
         "import sys, torch\n"
-        "from trainables.backbones import timm_compat\n"  # the torchvision of this environment
         "for name in ('study', 'trainables', 'trainables.backbones'): sys.modules[name] = None\n"
         "from load import load\n"
         "network, about = load()\n"
