@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trainables.backbones import timm_compat  # noqa: F401  (must precede timm)
 from trainables.backbones.info import BackboneInfo, LayerInfo
@@ -17,6 +18,20 @@ import timm  # isort: skip
 
 # What timm and torch raise while building or running a network that an image does not fit.
 MISFIT = (AssertionError, ArithmeticError, RuntimeError, ValueError)
+
+# In place, and nothing but values: the longest part of building a network without any.
+VALUES = (Tensor.clamp_, Tensor.erfinv_, Tensor.normal_, Tensor.uniform_)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Skips the start values of tensors on the meta device, which have none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in VALUES and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def create_timm_network(
@@ -54,7 +69,7 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
     """
     known = _pretrained_cfg(name, embedded)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutValues():
             network = create_timm_network(name, image_size, channels, pretrained=False).eval()
             layers, features = _run(network, torch.zeros(1, channels, image_size, image_size))
     except MISFIT as error:
@@ -80,7 +95,7 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
 @cache
 def _takes_image_size(name: str) -> bool:
     """Whether the class of a model has `img_size` in its signature; convolutions do not."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         prototype = timm.create_model(name, pretrained=False, num_classes=0)
     return "img_size" in inspect.signature(type(prototype)).parameters
 
