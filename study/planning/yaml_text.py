@@ -16,7 +16,8 @@ PLAIN = {
 }
 # Texts of YAML 1.1 that are numbers elsewhere: 008, 0o10.
 OTHER_NUMBERS = re.compile(r"[-+]?0[\d_]+|0o[0-7]+", re.ASCII)
-SWITCHES = ("yes", "no", "on", "off")
+# Not "off", which keys have as a value, whether it is read as a text or as false.
+SWITCHES = ("yes", "no", "on")
 
 
 class _Loader(yaml.SafeLoader):

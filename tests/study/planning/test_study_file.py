@@ -56,7 +56,7 @@ def test_broken_text_is_refused(text: str) -> None:
     "value",
     [
         *("007", "010", "-010", "008", "0o10", "1_000", "1_0.5", "0b11", "0x10"),
-        *("1:30", "190:20:30", "1:30.5", "!!int '010'", "yes", "No", "on", "OFF"),
+        *("1:30", "190:20:30", "1:30.5", "!!int '010'", "yes", "No", "on", "ON"),
     ],
 )
 def test_what_reads_otherwise_than_it_looks_is_refused(value: str) -> None:
