@@ -118,14 +118,14 @@ def _resume(options: argparse.Namespace) -> Callable[[], int]:
     """Goes on with a study, extended by --set."""
     from study.commands.run_study import resume_study
 
-    folder = StudyFolder.find(options.resume, _roots(options), "--resume")
+    folder = _found(options.resume, options, "--resume")
     return functools.partial(resume_study, folder, options.set)
 
 
 def _report(options: argparse.Namespace) -> Callable[[], int]:
     from study.commands.recorded import report_again
 
-    folder = StudyFolder.find(options.report, _roots(options), "--report")
+    folder = _found(options.report, options, "--report")
     return functools.partial(report_again, folder, options.output)
 
 
@@ -133,7 +133,7 @@ def _replay(options: argparse.Namespace) -> Callable[[], int]:
     """Writes the records of a study to MLflow."""
     from study.tracking import default_uri, without_secrets
 
-    folder = StudyFolder.find(options.replay, _roots(options), "--replay")
+    folder = _found(options.replay, options, "--replay")
     uri = options.tracking_uri or default_uri(folder)
 
     def work() -> int:
@@ -147,6 +147,14 @@ def _replay(options: argparse.Namespace) -> Callable[[], int]:
         return 0 if problem is None else 1
 
     return work
+
+
+def _found(wanted: str, options: argparse.Namespace, option: str) -> StudyFolder:
+    """The folder of a study, which is said where it was found by a name."""
+    folder = StudyFolder.find(wanted, _roots(options), option)
+    if Path(wanted).resolve() not in (folder.path.resolve(), folder.ledger.resolve()):
+        say(f"Study: {folder.path}")
+    return folder
 
 
 def _roots(options: argparse.Namespace) -> list[Path]:
@@ -232,6 +240,8 @@ def _new_folder(wanted: Path | None, spec: "StudySpec") -> StudyFolder:
     (default,) = shared_folder() or (Path(RESULTS),)
     output = wanted or Path(spec.storage or default) / name
     try:
+        if wanted is None:
+            return StudyFolder.claimed(output)
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
             raise ValueError(f"--output must be a new or an empty folder, but {output} is not.")

@@ -37,6 +37,7 @@ def run_once(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> in
     """
     trial = single_trial(plan)
     with (
+        folder.held_anew(),
         catch_interrupts() as interrupts,
         tracked(plan.spec, folder),
         contextlib.closing(Ledger(folder.ledger)) as ledger,

@@ -19,6 +19,7 @@ from study.ledger import (
     StorageError,
     StudyFolder,
     StudyRecords,
+    check_paths,
     read_history,
     records,
     storage_error,
@@ -49,7 +50,7 @@ def begin_study(
     Raises:
         MistakeError: if the cluster cannot run one trial, or another process runs this study.
     """
-    with folder.held():
+    with folder.held_anew():
         hashes = {name: split.sha256 for name, split in splits.items()}
         opening = opening_records(plan, hashes, sizes_by_hash(splits))
         opening += [] if estimate is None else [estimate]
@@ -67,6 +68,7 @@ def resume_study(folder: StudyFolder, overrides: Sequence[str]) -> int:
     with folder.held():
         try:
             history = read_history(folder.ledger)
+            check_paths(folder.path, history.places())
             plan = extended_plan(history, overrides)
             splits = data_splits(plan, on_cluster)
             hashes = {name: split.sha256 for name, split in splits.items()}

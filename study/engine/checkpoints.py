@@ -10,7 +10,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from study.ledger import Checkpoint, Journal, StudyFolder, file_sizes, records
+from study.ledger import Checkpoint, Journal, StudyFolder, file_sizes, own_path, records
 
 
 def session_folder(folder: StudyFolder, number: int) -> Path:
@@ -30,7 +30,10 @@ def broken(folder: StudyFolder, checkpoint: Checkpoint) -> str | None:
     the contents must match their checksums.
     """
     for name, size in checkpoint.files.items():
-        path = folder.path / checkpoint.path / name
+        try:
+            path = own_path(folder.path, f"{checkpoint.path}/{name}", checkpoint.source)
+        except ValueError as error:
+            return str(error)
         try:
             if path.stat().st_size != size:
                 return f"{path} has {path.stat().st_size} bytes and not {size}"
@@ -44,14 +47,17 @@ def broken(folder: StudyFolder, checkpoint: Checkpoint) -> str | None:
 
 
 class Checkpoints:
-    """The newest safe checkpoint of each trial; the journal has those of earlier sessions."""
+    """The newest safe checkpoint of each trial; the journal has those of earlier sessions.
+
+    ValueError where one of those leads out of the study's folder; see `check_paths`.
+    """
 
     def __init__(self, folder: StudyFolder, journal: Journal) -> None:
         self._folder = folder
         self._root = folder.path.resolve()
         self._journal = journal
         self._places = {
-            trial.trial: self._root / trial.checkpoint.path
+            trial.trial: own_path(self._root, trial.checkpoint.path, trial.checkpoint.source)
             for trial in journal.history.trials.values()
             # Those of search trials that have ended are of no use any more.
             if trial.checkpoint and (trial.role == "confirm" or not trial.ended)
@@ -106,4 +112,4 @@ def delete(folder: Path) -> None:
 
 
 def _folders(parent: Path) -> list[Path]:
-    return [entry for entry in parent.glob("*") if entry.is_dir()]
+    return [entry for entry in parent.glob("*") if entry.is_dir() and not entry.is_symlink()]

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 
 from study.engine.checkpoints import broken
-from study.ledger import History, Journal, StudyFolder, TrialHistory, records
+from study.ledger import History, Journal, StudyFolder, TrialHistory, own_path, records
 from study.system import own_command, own_environment, say
 
 EXPORTER = "trainables.export.merge"
@@ -49,7 +49,8 @@ def export_models(folder: StudyFolder, journal: Journal, stopped: Callable[[], b
             continue
         name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", cell)[:100]
         place = folder.models / f"{name}-{trial.trial}"
-        jobs[cell] = (trial.trial, folder.path / trial.checkpoint.path, place)
+        source = own_path(folder.path, trial.checkpoint.path, trial.checkpoint.source)
+        jobs[cell] = (trial.trial, source, place)
     if not jobs:
         return
     pairs = [str(path) for _, source, place in jobs.values() for path in (source, place)]

@@ -26,6 +26,7 @@ from study.ledger.labels import (
     varying_keys,
 )
 from study.ledger.ledger import LEDGER, Ledger, read_ledger, whole_lines
+from study.ledger.own_paths import check_paths, own_path
 from study.ledger.records import Record
 from study.ledger.study_records import (
     CellRecord,
@@ -64,12 +65,14 @@ __all__ = [
     "TrialHistory",
     "TrialRecord",
     "cell_label",
+    "check_paths",
     "compute_seconds",
     "contender_keys",
     "file_sizes",
     "history_of",
     "is_full",
     "labels",
+    "own_path",
     "protocol",
     "provenance",
     "range_text",

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import platform
 import shlex
@@ -15,8 +16,11 @@ from filelock import FileLock, Timeout
 
 from study.errors import MistakeError
 from study.ledger.ledger import LEDGER
+from study.ledger.own_paths import is_model, own_path
 
 RESULTS = "results"
+# Bytes of a study's record.
+LONGEST_LINE = 10**7
 STORAGE_VARIABLE = "LRCS_STORAGE"
 # What file systems say that have no locks; a study there is its owner's to run once.
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
@@ -61,11 +65,11 @@ class StudyFolder:
             ValueError: if `folder` leads out of the models, as in the ledger of somebody else:
                 nothing but models is sent to a server.
         """
-        models, place = self.models.resolve(), (self.path / folder).resolve()
-        if Path(folder).is_absolute() or not place.is_relative_to(models) or place == models:
+        if not is_model(folder):
             raise ValueError(
                 f"a model's folder must lie below {self.models.name}/, but is {folder!r}."
             )
+        place = own_path(self.path, folder, "the folder of a model")
         paths = (place / name for name in MODEL_FILES)
         return [path for path in paths if path.is_file() and not path.is_symlink()]
 
@@ -122,14 +126,29 @@ class StudyFolder:
         finally:
             lock.release()
 
-    @classmethod
-    def find(cls, wanted: str, roots: Sequence[Path], option: str) -> Self:
-        """The folder of a study: a folder, its ledger, or the start of a name below a root.
-
-        Of several folders whose names begin like this, it is the one that was written to last.
+    @contextlib.contextmanager
+    def held_anew(self) -> Iterator[None]:
+        """Holds the folder for a new study.
 
         Raises:
-            ValueError: if there is none, naming the option of study/run.py.
+            MistakeError: as `held`; or if another process began one since the folder was empty.
+        """
+        with self.held():
+            if self.ledger.exists():
+                raise MistakeError(
+                    f"--output must be a new or an empty folder, but {self.path} is not."
+                )
+            yield
+
+    @classmethod
+    def find(cls, wanted: str, roots: Sequence[Path], option: str) -> Self:
+        """The folder of a study: a folder, its ledger, or a name below a root.
+
+        A name is that of a folder, or else of a study, or else how the names of folders begin; of
+        these three the first that there is.
+
+        Raises:
+            ValueError: if there is none, or there are several, naming the option of study/run.py.
         """
         path = Path(wanted)
         if path.name == LEDGER and path.is_file():
@@ -140,16 +159,58 @@ class StudyFolder:
             ledger
             for root in roots
             if wanted and path.name == wanted
-            for ledger in root.glob(f"*/{LEDGER}")
-            if ledger.parent.name.startswith(wanted)
+            for ledger in sorted(root.glob(f"*/{LEDGER}"))
         ]
-        if not ledgers:
-            places = " or ".join(str(root.resolve()) for root in roots)
-            raise ValueError(
-                f"{option} must name the folder of a study, its {LEDGER} or the start of the name "
-                f"of a folder in {places}, but got {wanted!r}."
+        for takes in (
+            lambda ledger: ledger.parent.name == wanted,
+            lambda ledger: study_name(ledger) == wanted,
+            lambda ledger: ledger.parent.name.startswith(wanted),
+        ):
+            found = list(
+                dict.fromkeys(ledger.parent.resolve() for ledger in filter(takes, ledgers))
             )
-        return cls(max(ledgers, key=lambda ledger: ledger.stat().st_mtime).parent)
+            if len(found) == 1:
+                return cls(found[0])
+            if found:
+                newest = sorted(found, key=lambda place: -(place / LEDGER).stat().st_mtime)
+                listed = "".join(f"\n  {place}" for place in newest)
+                raise ValueError(
+                    f"{option} must name one study, but {wanted!r} may be each of these, the last "
+                    f"written first; give the folder:{listed}"
+                )
+        places = " or ".join(str(root.resolve()) for root in roots)
+        raise ValueError(
+            f"{option} must name the folder of a study, its {LEDGER}, or a study or the start of "
+            f"the name of a folder in {places}, but got {wanted!r}."
+        )
+
+    @classmethod
+    def claimed(cls, place: Path) -> Self:
+        """Makes a new folder at `place`, or beside it with a number where something is there.
+
+        Raises:
+            OSError: if it cannot be made.
+        """
+        place.parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            path = place if number == 1 else place.with_name(f"{place.name}-{number}")
+            try:
+                # Looks and takes in one step: of several processes one gets it.
+                path.mkdir()
+                return cls(path)
+            except FileExistsError:
+                number += 1
+
+
+def study_name(ledger: Path) -> str | None:
+    """The name of the study that a ledger begins with; None where it tells none."""
+    try:
+        with ledger.open("rb") as file:
+            name = json.loads(file.readline(LONGEST_LINE))["name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def file_sizes(place: Path) -> dict[str, int]:

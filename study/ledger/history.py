@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from study.ledger import shapes
 from study.ledger.labels import canonical
-from study.ledger.ledger import check_version, whole_lines
+from study.ledger.ledger import check_version, has_checksum, remedy, whole_lines
 from study.ledger.records import Record
 from study.ledger.study_records import (
     CellRecord,
@@ -37,11 +38,15 @@ class Event(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A safe checkpoint: tasks in it, its folder within the study's, bytes of its files."""
+    """A safe checkpoint: tasks in it, its folder within the study's, bytes of its files.
+
+    `source` is what a message calls its record.
+    """
 
     task: int
     path: str
     files: Mapping[str, int]
+    source: str = "its record"
 
 
 @dataclass
@@ -90,11 +95,11 @@ class TrialHistory:
 class History:
     """Takes the records of a ledger one after the other; whoever asks what happened reads this.
 
-    Of what is there twice (a task after a restore) the first counts. Kinds that are not known here
-    are passed over.
+    Of what is there twice (a task after a restore, the end of a completed trial) the first counts.
+    Kinds that are not known here are passed over.
 
-    `whole_bytes` is how much of a file the whole lines take that were read; `source` is what a
-    message calls the ledger.
+    `whole_bytes` is how much of a file the whole lines take that were read, `unchecked` how many of
+    them had no checksum; `source` is what a message calls the ledger.
     """
 
     def __init__(self, source: str = "the ledger") -> None:
@@ -118,6 +123,8 @@ class History:
         self.times = CellTimes()
         self.last_time: float | None = None
         self.whole_bytes = 0
+        self.unchecked = 0
+        self._lines = 0
         self._clock = TrialClock()
         self._numbers: dict[str, dict[str, int]] = {}
         self._places: dict[str, None] = {}
@@ -126,21 +133,30 @@ class History:
         """Takes the next record, with its `time`; False where it says again what is known.
 
         Raises:
-            ValueError: if it is of a newer version, lacks an entry, or is about a trial or a study
-                that was never announced.
+            ValueError: if it is of a newer version, lacks an entry or has one of another type, or
+                is about a trial or a study that was never announced; naming its line.
         """
-        try:
-            new = self._add(record)
-        except KeyError as error:
+        self._lines += 1
+        problem = shapes.problem(record)
+        if problem is not None:
             raise ValueError(
-                f"a record of kind {record['kind']!r} must be whole, but one of {self.source} "
-                f"lacks {error}."
-            ) from error
+                f"a record of kind {record['kind']!r} {problem}: line {self._lines} of "
+                f"{self.source}. {remedy(self.source, self._lines)}"
+            )
+        if self.refuses(record):
+            self.last_time = record["time"]
+            return False
+        new = self._add(record)
         self.walls.take(record)
         self.times.take(record)
         self._clock.take(record)
         self.last_time = record["time"]
         return new
+
+    def refuses(self, record: Record) -> bool:
+        """Whether a record would change how a trial ended that has completed."""
+        trial = self.trials.get(record["trial"]) if record["kind"] in ("end", "continued") else None
+        return trial is not None and trial.status == "completed"
 
     def number_of(self, cell: str, setting: Mapping[str, Any]) -> int:
         """The number of a setting among those a cell confirms, counted as they first came."""
@@ -160,6 +176,11 @@ class History:
     def of_cell(self, cell: str, role: str) -> list[TrialHistory]:
         """The trials of a cell in a role, in the order they were launched."""
         return [trial for trial in self.trials.values() if (trial.cell, trial.role) == (cell, role)]
+
+    def places(self) -> list[tuple[str, str]]:
+        """The paths of checkpoints, each with what a message calls its record."""
+        safe = (trial.checkpoint for trial in self.trials.values())
+        return [(found.path, found.source) for found in safe if found is not None]
 
     def without_result(self) -> list[str]:
         """The cells of which no confirmation saw all tasks, or of none the accuracy is a number."""
@@ -201,6 +222,7 @@ class History:
             searching=frozenset(self.searching),
             places=tuple(self._places),
             warnings=tuple(self.warnings),
+            unchecked=self.unchecked,
         )
 
     def _frozen(self, trial: TrialHistory) -> TrialRecord:
@@ -286,12 +308,20 @@ class History:
     def _add_to_trial(self, record: Record) -> bool:
         kind, name = record["kind"], record["trial"]
         if name not in self.trials:
-            raise ValueError(f"{self.source} has a {kind!r} of unknown trial {name!r}.")
+            raise ValueError(
+                f"{self.source} has a {kind!r} of unknown trial {name!r}: line {self._lines}. "
+                f"{remedy(self.source, self._lines)}"
+            )
         trial = self.trials[name]
         if kind == "continued":
             trial.status = "running"
         elif kind == "checkpoint":
-            trial.checkpoint = Checkpoint(record["task"], record["path"], record["files"])
+            trial.checkpoint = Checkpoint(
+                record["task"],
+                record["path"],
+                record["files"],
+                f"the checkpoint in line {self._lines} of {self.source}",
+            )
         elif kind == "end":
             trial.status = record["status"]
             trial.error, trial.reason = record["error"], record["reason"]
@@ -331,6 +361,7 @@ def read_history(path: Path) -> History:
     for record, line in whole_lines(path):
         history.add(record)
         history.whole_bytes += len(line)
+        history.unchecked += not has_checksum(line)
     return history
 
 

@@ -11,6 +11,7 @@ from study.ledger import records
 from study.ledger.folder import StudyFolder
 from study.ledger.history import History
 from study.ledger.records import Record
+from study.system import say
 
 # Of a disk that is full or gone; whatever else is tried would fail for the same reason.
 CODES = (
@@ -47,10 +48,16 @@ class Journal:
     def append(self, record: Record) -> None:
         """Takes the next record of the study.
 
+        How a completed trial ended stays what it was: a second end is said and dropped.
+
         Raises:
             ValueError: if the history cannot take it.
             StorageError: if the ledger cannot.
         """
+        if record["kind"] == "end" and self.history.refuses(record):
+            status, trial = record.get("status"), record["trial"]
+            say(f"Warning: trial {trial} has completed; {status!r} is not recorded.", error=True)
+            return
         written = self.write(record)
         self.history.add(written)
         for listener in self.listeners:

@@ -4,7 +4,10 @@ import json
 import math
 import numbers
 import os
+import re
+import shlex
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,10 @@ from study.ledger.records import VERSION, Record
 
 # The file in a study's folder.
 LEDGER = "ledger.jsonl"
+# How a line ends whose checksum is there: the CRC-32 of all bytes before, as its last entry. What
+# reads lines of JSON reads it as one entry more.
+CRC_START, CRC_END = b', "crc": "', b'"}\n'
+CRC_BYTES = len(CRC_START) + 8 + len(CRC_END)
 
 
 class Ledger:
@@ -45,6 +52,8 @@ class Ledger:
     def append(self, record: Record) -> Record:
         """Writes one record and waits until it is on disk; returns it as it can be read back.
 
+        Its line gets a checksum, see `line_of`; the record has none.
+
         `time` (unix seconds) is added where it is absent; NaN and infinities become null.
 
         Raises:
@@ -55,8 +64,7 @@ class Ledger:
             raise ValueError(f"a record must have a 'kind', but got the keys {sorted(record)}.")
         stamped = record if "time" in record else {**record, "time": round(time.time(), 3)}
         written: Record = _plain(stamped)
-        text = json.dumps(written, ensure_ascii=False, allow_nan=False)
-        rest = memoryview(text.encode() + b"\n")
+        rest = memoryview(line_of(written))
         start = self._file.seek(0, os.SEEK_END)
         try:
             while rest:
@@ -70,6 +78,17 @@ class Ledger:
     def close(self) -> None:
         """Closes the file; nothing can be appended afterwards."""
         self._file.close()
+
+
+def line_of(record: Record) -> bytes:
+    """The line of a record in JSON's types, closed by its checksum."""
+    start = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()[:-1]
+    return b"%s%s%08x%s" % (start, CRC_START, zlib.crc32(start), CRC_END)
+
+
+def has_checksum(line: bytes) -> bool:
+    """Whether a line of a ledger ends in a checksum, right or wrong."""
+    return line.startswith(CRC_START, -CRC_BYTES) and line.endswith(CRC_END)
 
 
 def read_ledger(path: Path) -> list[Record]:
@@ -92,7 +111,7 @@ def check_version(record: Record, source: str) -> None:
     if record["kind"] not in ("study", "resumed"):
         return
     version = record.get("version")
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise ValueError(
             f"a record of kind {record['kind']!r} must have a version, but in {source} it has "
             f"{version!r}."
@@ -112,30 +131,80 @@ def whole_lines(path: Path, offset: int = 0, before: int = 0) -> Iterator[tuple[
     with path.open("rb") as file:
         old = _is_old(file.readline())
         file.seek(offset)
+        checked = False
         for number, line in enumerate(file, start=before + 1):
             if not line.endswith(b"\n"):
                 return
+            sound = has_checksum(line)
             try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise ValueError(
-                    f"every line of a ledger must be a JSON object, but line {number} of {path} "
-                    f"is not: {error}."
-                ) from error
-            if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
-                raise ValueError(
-                    f"every line of a ledger must be a JSON object with a 'kind', but line "
-                    f"{number} of {path} is {line[:60].decode(errors='replace')!r}."
-                )
+                record = _parsed(line, sound)
+                # Only an older release, which knows no checksums, goes on without them.
+                if checked and not sound and record["kind"] != "resumed":
+                    raise ValueError("it has no checksum, but the lines before it have one")
+                checked = sound
+                record = version1.upgraded(record) if old else record
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise ValueError(_broken(path, number, line, error)) from error
             check_version(record, str(path))
-            yield version1.upgraded(record) if old else record, line
+            yield record, line
+
+
+def _parsed(line: bytes, checked: bool) -> Record:
+    """The record of a line, without its checksum.
+
+    Raises:
+        ValueError: if the line is none, or not what was written.
+    """
+    if checked:
+        found, said = zlib.crc32(memoryview(line)[:-CRC_BYTES]), line[-8 - len(CRC_END) : -3]
+        if said != b"%08x" % found:
+            raise ValueError("it is not what was written: its checksum does not fit")
+    try:
+        record = _DECODER.decode(line.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        raise ValueError(f"it has no 'kind': {line[:60].decode(errors='replace')!r}")
+    record.pop("crc", None)
+    # What no text can be written with.
+    if b"\\u" in line and _SURROGATE.search(json.dumps(record, ensure_ascii=False)):
+        raise ValueError("it has half a character (a lone surrogate)")
+    return record
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"it has {name}, which JSON lacks")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _broken(path: Path, number: int, line: bytes, error: Exception) -> str:
+    """Says what is wrong with a line, and how to go on."""
+    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return (
+        f"every line of a ledger must be a record as it was written, but line {number} of {path} "
+        f"is not: {reason.rstrip('.')}. {remedy(path, number)}"
+    )
+
+
+def remedy(path: Path | str, number: int) -> str:
+    """What to do about a line that cannot be read: all before it is kept, the rest runs again."""
+    if number == 1:
+        return "Nothing of the study can be told without its first line: take it from a copy."
+    file, kept = shlex.quote(str(path)), shlex.quote(f"{path}.broken")
+    return (
+        f"Take that line from a copy; or keep what came before it, and --resume runs the rest "
+        f"again: mv {file} {kept} && head -n {number - 1} {kept} > {file}"
+    )
 
 
 def _is_old(line: bytes) -> bool:
     """Whether the first line of a ledger is of version 1."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and record.get("version") == version1.VERSION
 

@@ -183,7 +183,8 @@ class StudyRecords:
     the size of the file it was read from, `last_time` the moment of its last record (unix
     seconds). In the cells of `searching` a search goes on, also where there was a winner before.
     `places` are the hosts that trials ran on, with their devices, as far as the ledger tells;
-    `warnings` are what a reader should know of the data.
+    `warnings` are what a reader should know of the data, `unchecked` is how many of the ledger's
+    lines have no checksum.
     """
 
     study: StudyRecord
@@ -201,6 +202,7 @@ class StudyRecords:
     searching: frozenset[str] = frozenset()
     places: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unchecked: int = 0
 
     def searches(self, cell: str) -> tuple[TrialRecord, ...]:
         """The cell's search trials, in the order they were launched."""

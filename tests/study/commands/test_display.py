@@ -140,7 +140,7 @@ def test_confirmations_of_an_earlier_winner_do_not_count() -> None:
 def test_kinds_and_cells_that_are_not_shown_are_passed_over() -> None:
     plan = small_plan(grid=ONE_CELL)
     gone = [{**record, "cell": "gone"} for record in trial(plan, "search", 4, 4, 0.7, end="failed")]
-    more: list[Record] = [records.checkpoint(gone[0]["trial"], 1, "x", {}), {"kind": "future"}]
+    more: list[Record] = [records.checkpoint(gone[0]["trial"], 1, "ray/x", {}), {"kind": "future"}]
     assert shown(plan, more, gone)[0][1] == "waiting"
 
 

@@ -119,7 +119,7 @@ def test_a_past_study_is_named_and_has_to_be_one(study_file: Path, command: Comm
     )
     (folder / "ledger.jsonl").write_text("no json\n", encoding="utf-8")
     code, _, err = command(study_file, "--plan", "--past", folder)
-    assert (code, "every line of a ledger must be a JSON object" in err) == (2, True)
+    assert (code, "every line of a ledger must be a record as it was written" in err) == (2, True)
 
 
 def test_totals_with_pruning_and_a_price() -> None:

@@ -60,8 +60,11 @@ def test_what_is_no_study_or_runs_already_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, _, err = command("--resume", "nothing")
-    rule = "the folder of a study, its ledger.jsonl or the start of the name of a folder in"
-    assert f"--resume must name {rule} {tmp_path}/results, but got 'nothing'" in err and code == 2
+    rule = "the folder of a study, its ledger.jsonl, or a study or the start of the name of a"
+    assert (
+        f"--resume must name {rule} folder in {tmp_path}/results, but got 'nothing'" in err
+        and code == 2
+    )
     (tmp_path / "ledger.jsonl").write_text('{"kind": "stu')
     code, _, err = command("--resume", tmp_path)
     assert (code, "was stopped before its first trial; start it anew" in err) == (2, True)

@@ -1,13 +1,15 @@
 """The folder of a study: how it is found, who holds it, and what of it is sent to a server."""
 
+import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from study.errors import MistakeError
-from study.ledger import StudyFolder
+from study.ledger import StudyFolder, check_paths, own_path
 
 PROJECT = Path(__file__).parents[3]
 
@@ -19,7 +21,11 @@ def test_a_study_is_found_by_folder_ledger_and_name(tmp_path: Path) -> None:
     newest = StudyFolder(tmp_path / "small-2")
     assert StudyFolder.find(str(newest.path), [], "--resume") == newest
     assert StudyFolder.find(str(newest.ledger), [], "--resume") == newest
-    assert StudyFolder.find("small", [tmp_path / "none", tmp_path], "--resume") == newest
+    roots = [tmp_path / "none", tmp_path]
+    assert StudyFolder.find("small-1", roots, "--resume").path == tmp_path / "small-1"
+    assert StudyFolder.find("other", roots, "--resume").path == tmp_path / "other-1"
+    with pytest.raises(ValueError, match=r"--resume must name one study, but 'small' may be each"):
+        StudyFolder.find("small", roots, "--resume")
     with pytest.raises(ValueError, match=r"--resume must name the folder .* but got 'nothing'"):
         StudyFolder.find("nothing", [tmp_path], "--resume")
 
@@ -63,5 +69,74 @@ def test_only_a_models_own_files_are_its_files(tmp_path: Path) -> None:
     assert folder.model_files("models/inflora") == [own / "model.safetensors"]
     (folder.models / "link").symlink_to(secret)
     for place in (str(secret), "secret", "models/../secret", "models/link", "models", "../x"):
-        with pytest.raises(ValueError, match="a model's folder must lie below models/"):
+        with pytest.raises(ValueError, match=r"must lie (below models/|in its own folder)"):
             folder.model_files(place)
+
+
+def study_in(folder: Path, name: str) -> Path:
+    """A folder with a ledger that begins with the study of that name."""
+    folder.mkdir(parents=True)
+    (folder / "ledger.jsonl").write_text(json.dumps({"kind": "study", "name": name}) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("other", ["s-b", "s_b", "s.b", "s2", "sandwich"])
+def test_the_study_of_that_name_comes_before_those_that_only_begin_so(
+    tmp_path: Path, other: str
+) -> None:
+    named = study_in(tmp_path / "s-20261129-070000", "s")
+    study_in(tmp_path / f"{other}-20261129-080000", other)
+    assert StudyFolder.find("s", [tmp_path], "--resume").path == named
+    # Wherever it was written to.
+    elsewhere = study_in(tmp_path / "anywhere", "t")
+    assert StudyFolder.find("t", [tmp_path], "--resume").path == elsewhere
+    again = study_in(tmp_path / "s-20261129-090000", "s")
+    with pytest.raises(ValueError, match="give the folder") as error:
+        StudyFolder.find("s", [tmp_path, tmp_path], "--resume")
+    assert str(error.value).count("\n") == 2
+    assert str(named) in str(error.value) and str(again) in str(error.value)
+
+
+def test_folders_of_one_moment_are_claimed_once_each(tmp_path: Path) -> None:
+    place = tmp_path / "results" / "s-1"
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: StudyFolder.claimed(place).path, range(8)))
+    assert len(set(claimed)) == 8 and all(path.is_dir() for path in claimed)
+    (tmp_path / "results" / "t").write_text("a file in the way")
+    assert StudyFolder.claimed(tmp_path / "results" / "t").path.name == "t-2"
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        StudyFolder.claimed(tmp_path / "file" / "s")
+
+
+def test_a_folder_that_was_taken_meanwhile_is_refused(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    with folder.held_anew():
+        folder.ledger.touch()
+    with pytest.raises(MistakeError, match="--output must be a new or an empty folder"):
+        folder.held_anew().__enter__()
+
+
+OUTSIDE = ["../victim", "/etc", "ray/../../victim", "ray//x", "./ray/x", "", "ray/x/", "ray/\0"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_no_path_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValueError, match="a path must lead downwards"):
+        own_path(tmp_path, path)
+
+
+def test_no_path_goes_through_a_link(tmp_path: Path) -> None:
+    folder, victim = tmp_path / "study", tmp_path / "victim"
+    (folder / "ray").mkdir(parents=True)
+    (victim / "a").mkdir(parents=True)
+    assert own_path(folder, "ray/a/b") == folder / "ray" / "a" / "b"
+    (folder / "ray" / "a").symlink_to(victim / "a")
+    with pytest.raises(ValueError, match="ray/a is a link"):
+        own_path(folder, "ray/a/b")
+    (folder / "models").symlink_to(victim)
+    with pytest.raises(ValueError, match="models is a link"):
+        check_paths(folder, [])
+    # The folder itself may be one: it is the person who named it.
+    (tmp_path / "link").symlink_to(folder)
+    assert own_path(tmp_path / "link", "ray/c") == folder / "ray" / "c"

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from study.ledger import Record, StudyRecords, history_of, read_history, read_study, records
+from study.ledger import (
+    Journal,
+    Record,
+    StudyRecords,
+    history_of,
+    read_history,
+    read_study,
+    records,
+)
 from tests.study.histories import ledger_of, study_of, timed
 from tests.study.report import engine_ledgers
 from tests.study.report.ledgers import made_up_study
@@ -179,7 +187,7 @@ def test_what_cannot_be_read_is_refused(ledger: list[Record]) -> None:
         ([{**ledger[0], "version": records.VERSION + 1}], "it was written by a newer one"),
         (ledger[1:2], "must hold a study record"),
         ([*ledger[:2], ledger[3]], "the ledger has a 'task' of unknown trial"),
-        ([*ledger[:2], lacking], r"of kind 'trial' must be whole, but .* 'seed'"),
+        ([*ledger[:2], lacking], r"of kind 'trial' must have 'seed', but lacks it: line 3 of "),
         (resumed, "must begin with its study, but the ledger does not"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -261,3 +269,49 @@ def test_an_unmeasured_entry_of_a_row_is_nan(ledger: list[Record]) -> None:
     ledger[place] = {**ledger[place], "accuracy_row": [None, 0.5]}
     first, second = study_of(ledger).trials[0].tasks[1].accuracy_row
     assert math.isnan(first) and second == 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("task", {"time": 1e300}, "'time' seconds since 1970, but has 1e+300"),
+        ("task", {"time": "now"}, "'time' seconds since 1970"),
+        ("task", {"metrics": {"a": {"b": 1}}}, "'metrics' an object of finite numbers or null"),
+        ("task", {"metrics": [1]}, "'metrics' an object of finite numbers or null"),
+        ("task", {"task": -1}, "'task' a whole number from 0"),
+        ("trial", {"trial": "../../x"}, "'trial' a name without '/'"),
+        ("trial", {"role": "judge"}, "'role' 'search' or 'confirm'"),
+        ("end", {"status": "won"}, "'status' completed, pruned, failed or interrupted"),
+        ("checkpoint", {"path": "../victim"}, "'path' 'checkpoint' or a folder below 'ray/'"),
+        ("checkpoint", {"path": "/etc"}, "'path' 'checkpoint' or a folder below 'ray/'"),
+        ("checkpoint", {"files": {"../../a": 1}}, "'files' an object of bytes by paths"),
+        ("model", {"folder": "models/../x"}, "'folder' a folder below 'models/'"),
+    ],
+)
+def test_odd_records_are_refused_with_line_and_remedy(
+    ledger: list[Record], kind: str, change: Record, said: str
+) -> None:
+    trial = ledger[place_of(ledger, kind="trial")]["trial"]
+    more = timed(
+        [
+            records.checkpoint(trial, 1, "ray/x", {"trainer.pt": 1}),
+            records.model(CELL, trial, "models/x", 7, "0"),
+        ]
+    )
+    whole = [*ledger, *({**record, "time": ledger[-1]["time"]} for record in more)]
+    place = place_of(whole, kind=kind)
+    odd = [*whole[:place], {**whole[place], **change}, *whole[place + 1 :]]
+    with pytest.raises(ValueError, match=rf"line {place + 1} of the ledger") as error:
+        history_of(odd)
+    assert said in str(error.value)
+
+
+def test_the_first_end_of_a_completed_trial_counts(ledger: list[Record]) -> None:
+    ends = [record for record in ledger if record["kind"] == "end"]
+    done = next(end["trial"] for end in ends if end["status"] == "completed")
+    failed = {**records.end(done, "failed", "unknown: see ray.log"), "time": ledger[-1]["time"]}
+    assert history_of([*ledger, failed]).trials[done].status == "completed"
+    written: list[Record] = []
+    history = history_of(ledger)
+    Journal(lambda record: written.append(record) or record, history).append(failed)
+    assert (written, history.trials[done].status) == ([], "completed")

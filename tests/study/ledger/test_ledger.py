@@ -20,7 +20,10 @@ from study.ledger import (
     read_ledger,
     records,
     storage_error,
+    whole_lines,
 )
+from study.ledger.ledger import has_checksum
+from study.ledger.records import VERSION
 from tests.study.histories import facts
 
 PROJECT = Path(__file__).parents[3]
@@ -174,3 +177,70 @@ def test_errors_of_full_storage_are_told_from_others(tmp_path: Path, code: int) 
     assert is_full(RuntimeError("PytorchStreamWriter failed x"))
     for other in (OSError(errno.ENOENT, "no such file"), ValueError("rank must be 1")):
         assert not is_full(other)
+
+
+def whole(path: Path) -> bytes:
+    """The bytes of a ledger of a study and a task."""
+    ledger = Ledger(path)
+    for record in (
+        {"kind": "study", "version": VERSION, "name": "s", "time": 1.0},
+        {"kind": "task", "metrics": {"test/accuracy": 0.8125}, "text": "é", "time": 2.0},
+        {"kind": "future", "time": 3.0},
+    ):
+        ledger.append(record)
+    ledger.close()
+    return path.read_bytes()
+
+
+def test_every_changed_byte_is_noticed(path: Path) -> None:
+    content = whole(path)
+    lines = content.splitlines(keepends=True)
+    for at in range(len(lines[0]), len(lines[0]) + len(lines[1]) - 1):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(ValueError, match=r"line 2 of .*Take that line from a copy"):
+            read_ledger(path)
+
+
+def test_a_ledger_without_checksums_is_read_and_counted(path: Path) -> None:
+    bare = {"kind": "study", "version": VERSION, "name": "s", "time": 1.0}
+    path.write_text(json.dumps(bare) + "\n")
+    ledger = Ledger(path)
+    ledger.append({"kind": "future", "time": 3.0})
+    ledger.close()
+    assert [has_checksum(line) for _, line in whole_lines(path)] == [False, True]
+    assert read_ledger(path)[0] == bare
+    # Once there are some, a line without is one that was changed.
+    with path.open("a") as file:
+        file.write('{"kind": "future"}\n')
+    with pytest.raises(ValueError, match="line 3 of"):
+        read_ledger(path)
+
+
+DEEP = "[" * 1000 + "]" * 1000
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f'"metrics": {DEEP}',
+        '"metrics": {"a": NaN}',
+        '"metrics": {"a": 1' + "0" * 5000 + "}",
+        '"text": "\\ud83d"',
+        '"kind": ["task"]',
+    ],
+)
+def test_an_odd_line_is_refused_with_its_remedy(path: Path, entry: str) -> None:
+    path.write_text('{"kind": "future"}\n{"kind": "task", ' + entry + "}\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*head -n 1 ") as error:
+        read_ledger(path)
+    assert len(str(error.value)) < 1000
+
+
+def test_the_remedy_of_a_broken_line_works(path: Path) -> None:
+    whole(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"torn" + lines[1] + lines[2])
+    with pytest.raises(ValueError, match="again: ") as error:
+        read_ledger(path)
+    subprocess.run(str(error.value).rpartition("again: ")[2], shell=True, check=True)
+    assert [record["kind"] for record in read_ledger(path)] == ["study"]

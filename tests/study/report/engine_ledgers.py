@@ -73,7 +73,7 @@ class Script:
 
         It sees `tasks` of the `planned` ones; all of them by default.
         """
-        name = f"{cell}/{role}/{rank}/{seed}"
+        name = f"{cell}-{role}-{rank}-{seed}"
         searched = {"method.rank": rank}
         key = next(record["key"] for record in self.records if record.get("cell") == cell)
         about = {"params": {**key, **searched, "seed": seed}, "searched": searched, "seed": seed}
@@ -103,14 +103,14 @@ class Script:
         """Names the winner of a cell."""
         objective = "val/accuracy"
         about = {"value": value, "objective": objective, "values": {objective: value}}
-        trial = f"{cell}/search/{rank}/0"
+        trial = f"{cell}-search-{rank}-0"
         self.add("winner", cell=cell, trial=trial, searched={"method.rank": rank}, **about)
 
     def front(self, cell: str, levels: Mapping[int, float]) -> None:
         """Names the Pareto front of a cell: accuracies by rank, whose bytes are those of `task`."""
         points = [
             (
-                f"{cell}/search/{rank}/0",
+                f"{cell}-search-{rank}-0",
                 {"method.rank": rank},
                 {"val/accuracy": level, "memory/subspace_bytes": 1e5 * rank},
             )

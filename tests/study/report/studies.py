@@ -160,7 +160,7 @@ def lost_confirmation() -> list[Record]:
     """A confirmation that failed, so that the mean is over the other seeds."""
     records = engine_ledgers.several_objectives()
     ends = (record for record in records if record["kind"] == "end")
-    _, end, *_ = (end for end in ends if "/confirm/8/" in end["trial"])
+    _, end, *_ = (end for end in ends if "-confirm-8-" in end["trial"])
     end |= {"status": "failed", "reason": "diverged", "error": "loss is NaN"}
     return records
 

@@ -189,5 +189,5 @@ def test_only_a_model_s_own_files_are_sent(tmp_path: Path) -> None:
     ledger[-2]["folder"] = str(tmp_path)
     ledger_of(ledger, tmp_path)
     problem = replay(folder, default_uri(folder))[1]
-    assert problem is not None and "a model's folder must lie below models/" in problem
+    assert problem is not None and "must have as 'folder' a folder below 'models/'" in problem
     assert not list(folder.artifacts.rglob("model*"))

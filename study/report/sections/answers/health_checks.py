@@ -33,6 +33,11 @@ def warnings(findings: Findings) -> list[str]:
             f"Everything here may still change."
         )
     sentences += study.warnings
+    if study.unchecked:
+        sentences.append(
+            f"Not checksummed: {study.unchecked} records of the ledger, written by an earlier "
+            f"release; a changed digit in them would not be noticed."
+        )
     sentences += [
         f"{cell.label}: no result, since {study.failed_cells[cell.cell]}."
         for cell in cells
