@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 MOST_NAMES = 20
@@ -20,6 +21,17 @@ VALUES = re.compile(
 
 class MistakeError(ValueError):
     """A person's mistake that shows only when the study starts; it deserves no traceback."""
+
+
+class LostError(Exception):
+    """A study cannot go on since a part of it is gone; the message says what to do.
+
+    `saved` is the folder that its records were saved to, where they are not at their place.
+    """
+
+    def __init__(self, message: str, saved: Path | None = None) -> None:
+        super().__init__(message)
+        self.saved = saved
 
 
 class InvalidStudyError(ValueError):

@@ -8,9 +8,11 @@ import io
 import os
 import pwd
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 # What the terminal would obey or what changes the order of letters: names may hold anything.
@@ -138,6 +140,21 @@ def ensure_home() -> None:
             home = tempfile.mkdtemp(prefix="study-home-")
             os.environ["HOME"] = home
             atexit.register(functools.partial(shutil.rmtree, home, ignore_errors=True))
+
+
+def is_own(path: Path) -> bool:
+    """Whether what is at `path`, in a folder that others can write to, is this user's or root's.
+
+    A link is nobody's: it leads wherever who made it wants. So is a file that others can write to;
+    of a folder (Ray's own lets everybody in) the files are looked at, each by itself.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    mine = found.st_uid in (os.geteuid(), 0)
+    shared = stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IWOTH
+    return mine and not stat.S_ISLNK(found.st_mode) and not shared
 
 
 def own_command(module: str, arguments: Sequence[str]) -> list[str]:

@@ -2,15 +2,17 @@
 
 import contextlib
 import dataclasses
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from study.commands.display import Display, summary_table
 from study.commands.session import Beside, Interrupts, catch_interrupts, tracked
 from study.engine import export_models, on_cluster
-from study.errors import MistakeError
+from study.errors import LostError, MistakeError
 from study.ledger import (
     History,
     Journal,
@@ -37,6 +39,9 @@ from study.planning.data import (
 from study.planning.openings import opening_records, resuming_records
 from study.search import PastTrials
 from study.system import output_is_lost, say
+
+# Between two looks at whether the ledger is where it was.
+LOOK_SECONDS = 2.0
 
 
 def begin_study(
@@ -91,7 +96,7 @@ def _session(
 ) -> int:
     """Runs a session whose first records are `opening`, then the warnings of the data."""
     start = time.monotonic()
-    problem = None
+    problem: LostError | None = None
     with catch_interrupts() as interrupts:
         console = Console()
         ledger = Ledger(folder.ledger, history.whole_bytes)
@@ -99,13 +104,15 @@ def _session(
             try:
                 with contextlib.closing(ledger):
                     _run(plan, folder, ledger, console, interrupts, history, past, opening, splits)
-            except StorageError as error:
+            except LostError as error:
+                # At once: what follows may take a while, or not come to its end.
+                say(f"error: {error}", error=True)
                 problem = error
             finally:
-                study = _show(folder, history, console)
+                saved = None if problem is None else problem.saved
+                study = _show(StudyFolder(saved or folder.path), history, console)
         say(f"Total time: {time.monotonic() - start:.0f} s")
     if problem is not None:
-        say(f"error: {problem}", error=True)
         return 1
     if interrupts:
         again = folder.command("--resume")
@@ -135,7 +142,7 @@ def _run(
 
     Raises:
         MistakeError: if the cluster cannot run one trial.
-        StorageError: if the study's folder takes nothing more.
+        LostError: if the study's folder takes nothing more or is gone, or a part of Ray has died.
     """
 
     def write(record: Record) -> Record:
@@ -145,6 +152,7 @@ def _run(
             raise storage_error(folder, error) from error
 
     start = time.monotonic()
+    lost = _LedgerWatch(ledger)
     with Display(plan, history, console) as display:
         journal = Journal(write, history, [display.tell])
         for record in opening:
@@ -155,7 +163,9 @@ def _run(
             # Seconds of imports: by now the table is there.
             from study.engine import run_study
 
-            stopped = interrupts.__bool__
+            def stopped() -> bool:
+                return bool(interrupts) or lost()
+
             complete = run_study(plan, folder, journal, past, stopped)
             if complete and plan.spec.export != "none":
                 Beside("Writing merged weights").tried(export_models, folder, journal, stopped)
@@ -169,6 +179,43 @@ def _run(
             with contextlib.suppress(StorageError):
                 journal.warn(late_warnings(plan, splits))
                 journal.append(records.finished("completed" if complete else "interrupted", wall))
+            if ledger.is_lost():
+                raise _saved(ledger, folder)
+
+
+class _LedgerWatch:
+    """Tells whether a ledger is lost; looks every few seconds, and trusts no single look."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._looked = time.monotonic()
+        self._lost = 0
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._lost = self._lost + 1 if self._ledger.is_lost() else 0
+        return self._lost > 1
+
+
+def _saved(ledger: Ledger, folder: StudyFolder) -> LostError:
+    """Saves the records of a ledger that is not at its place any more; says where they are."""
+    for parent in (folder.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir())):
+        try:
+            if parent.is_dir():
+                place = StudyFolder.claimed(parent / f"{folder.path.name}-saved")
+                ledger.save(place.ledger)
+                break
+        except OSError:
+            continue
+    else:
+        return LostError(f"{folder.ledger} is not there any more, and nothing could be saved.")
+    return LostError(
+        f"{folder.ledger} is not there any more: it, or its folder, was deleted or renamed. Its "
+        f"records are saved in {place.path}. Put the folder back, or go on with: "
+        f"{place.command('--resume')}",
+        place.path,
+    )
 
 
 def _show(folder: StudyFolder, history: History, console: Console) -> StudyRecords | None:

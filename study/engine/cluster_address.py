@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from study.errors import MistakeError
+from study.system import is_own, say
 
 LOCAL = "local"
 # `ray up` leaves it in the home folder of a head.
@@ -44,7 +45,7 @@ def cluster_address() -> str:
         _check_answers(named, "RAY_ADDRESS")
         return named
     path = _address_file()
-    found = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    found = path.read_text(encoding="utf-8").strip() if _trusted(path) else ""
     if found and _listens(found):
         _check_answers(found, str(path))
         return found
@@ -76,6 +77,24 @@ def _address_file() -> Path:
     """Where `ray start` writes the address of the cluster that this machine belongs to."""
     temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     return Path(temporary) / "ray" / "ray_current_cluster"
+
+
+def _trusted(path: Path) -> bool:
+    """Whether the file is there and this user's or root's, as its folder is; says where it is not.
+
+    Trials are sent to the cluster that it names, and what comes back is run.
+    """
+    if not path.is_file():
+        return False
+    for place in (path.parent, path):
+        if not is_own(place):
+            say(
+                f"Warning: {path} is not used: {place} is a link, belongs to somebody else or can "
+                f"be written to by others. To join that cluster, set RAY_ADDRESS.",
+                error=True,
+            )
+            return False
+    return True
 
 
 def _listens(address: str) -> bool:

@@ -20,7 +20,7 @@ from ray._private import ray_constants
 from study.engine.cluster_address import LOCAL, cluster_address
 from study.errors import MistakeError
 from study.ledger import StudyFolder
-from study.system import say
+from study.system import is_own, say
 
 # The object store carries nothing but settings and results here; Ray's default is 30 % of memory.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -76,7 +76,8 @@ def ray_session(log: Path) -> Iterator[bool]:
                 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             stack.enter_context(_on_loopback())
             # Of this driver alone: once it is killed, nothing of it is left after so many seconds.
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
+            # Ray ends the driver too that long after its GCS server has died; see `RayWatch`.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "30")
             stack.callback(_shut_down)
             with _signal_handlers_kept(), _one_message("start on this machine", log):
                 ray.init(
@@ -137,11 +138,16 @@ def _shut_down() -> None:
 
 
 def _clear_old_folders() -> None:
-    """Deletes what drivers that were killed have left: folders that nobody holds any more."""
+    """Deletes what drivers that were killed have left: folders that nobody holds any more.
+
+    Of others' folders nothing is opened, nor through a link: the lock in one may be a link to any
+    file of this user's.
+    """
     for folder in SHORT.glob(f"{PREFIX}*"):
         with contextlib.suppress(MistakeError, OSError):
             # A younger one may be about to be locked.
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > 60:
+            own = is_own(folder) and folder.stat().st_uid == os.geteuid()
+            if own and folder.is_dir() and time.time() - folder.stat().st_mtime > 60:
                 with StudyFolder(folder).held():
                     shutil.rmtree(folder, ignore_errors=True)
 

@@ -3,8 +3,10 @@
 import contextlib
 import gc
 import os
+import subprocess
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
@@ -13,6 +15,7 @@ from study.engine.checkpoints import Checkpoints, session_folder
 from study.engine.node_check import checked
 from study.engine.preflight import check_nodes
 from study.engine.ray_session import ray_session
+from study.engine.ray_watch import RayWatch, kill_parts, lost_ray, own_parts
 from study.engine.recorder import Recorder, StoppedError, error_of, is_nodes
 from study.engine.resources import check_resources, gpu_share, slots, wait_for_room
 from study.engine.searcher import CellScheduler, StudySearcher
@@ -27,6 +30,7 @@ from study.ledger import (
 )
 from study.planning import Plan, PlannedTrial
 from study.search import PastTrials, StudySearch
+from study.system import own_command, say
 
 # What Tune can raise where its own files cannot be written.
 OF_TUNE = (OSError, RuntimeError, tune.TuneError)
@@ -63,6 +67,7 @@ def run_study(
     Raises:
         MistakeError: if the cluster cannot run one trial, or a node of it is not ready.
         StorageError: if the study's folder takes nothing more; says what to do.
+        LostError: if a process of Ray has died; says what to do.
         SystemExit: if the process was asked to end while Ray was starting.
     """
     if trainable is None:
@@ -71,7 +76,23 @@ def run_study(
 
         trainable = ContinualTrainable
     folder.path.mkdir(parents=True, exist_ok=True)
-    with ray_session(folder.ray_log) as on_cluster:
+    watch, sessions = RayWatch(), list[_Session]()
+    complete = False
+
+    def give_up(dead: str) -> None:
+        """Ends this process, whose main thread hangs in Ray: records first, then a report."""
+        for session in sessions:
+            session.give_up()
+        say(f"error: {lost_ray(dead, folder.command('--resume'))}", error=True)
+        subprocess.run(own_command("study.run", ["--report", str(folder.path)]), check=False)
+        kill_parts()
+        os._exit(1)
+
+    with (
+        watch.over(StoppedError, give_up),
+        contextlib.suppress(StoppedError),
+        ray_session(folder.ray_log) as on_cluster,
+    ):
         if on_cluster:
             wait_for_room(plan.spec.resources.cpu, plan.spec.resources.gpu, stopped)
             expected = check_nodes(plan, folder, stopped)
@@ -79,7 +100,12 @@ def run_study(
             trainable = checked(trainable, expected)
         gpu = gpu_share(plan)
         check_resources(plan.spec.resources.cpu, gpu)
-        return _Session(plan, folder, journal, past, gpu, on_cluster).run(trainable, stopped)
+        sessions.append(_Session(plan, folder, journal, past, gpu, on_cluster))
+        watch.begin(own_parts())
+        complete = sessions[0].run(trainable, lambda: stopped() or watch.dead is not None)
+    if watch.dead is not None and not complete:
+        raise lost_ray(watch.dead, folder.command("--resume"))
+    return complete
 
 
 @dataclass(eq=False)
@@ -95,6 +121,7 @@ class _Session:
     problem: StorageError | None = None
     search: StudySearch | None = None
     searcher: StudySearcher | None = None
+    start: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.written = Journal(self._write, self.journal.history, self.journal.listeners)
@@ -211,8 +238,17 @@ class _Session:
             if planned.role == "search":
                 self.checkpoints.drop(planned.id)
 
+    def give_up(self) -> None:
+        """Ends trials and session where nothing else can be waited for."""
+        self._interrupt()
+        with contextlib.suppress(StoppedError):
+            wall = time.monotonic() - self.start
+            self.written.append(records.finished("interrupted", wall))
+
     def _interrupt(self) -> None:
         """Ends the running trials for now, as far as the ledger takes it."""
+        history = self.written.history
         with contextlib.suppress(StoppedError):
             for trial in self.search.live if self.search else ():
-                self.written.append(records.end(trial.id, "interrupted"))
+                if history.trials[trial.id].status == "running":
+                    self.written.append(records.end(trial.id, "interrupted"))

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from study.errors import LostError
 from study.ledger import records
 from study.ledger.folder import StudyFolder
 from study.ledger.history import History
@@ -70,7 +71,7 @@ class Journal:
                 self.append(records.warning(text))
 
 
-class StorageError(Exception):
+class StorageError(LostError):
     """A study cannot go on since its storage takes nothing more; the message says what to do."""
 
 

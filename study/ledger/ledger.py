@@ -75,6 +75,23 @@ class Ledger:
             raise
         return written
 
+    def is_lost(self) -> bool:
+        """Whether its file is not at its path any more: it, or a folder, was deleted or renamed."""
+        own = os.fstat(self._file.fileno())
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            # A disk that is away for a moment.
+            return False
+        return (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino)
+
+    def save(self, path: Path) -> None:
+        """Copies all that was written, wherever its file is now, to a new one."""
+        with Path(f"/proc/self/fd/{self._file.fileno()}").open("rb") as file:
+            path.write_bytes(file.read())
+
     def close(self) -> None:
         """Closes the file; nothing can be appended afterwards."""
         self._file.close()

@@ -2,12 +2,13 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 import pytest
 from rich.console import Console
 
-from study.system import Output, guarded_output, harmless, output_is_lost, say
+from study.system import Output, guarded_output, harmless, is_own, output_is_lost, say
 
 
 def full_disk() -> TextIO:
@@ -133,3 +134,19 @@ def test_output_stands_for_its_stream() -> None:
     output = cast(TextIO, Output(stream, pytest.fail))
     print("line", file=output)
     assert (stream.getvalue(), output.encoding) == ("line\n", stream.encoding)
+
+
+def test_what_others_made_or_can_write_to_is_not_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "file").touch(mode=0o600)
+    (tmp_path / "link").symlink_to(file)
+    assert is_own(file)
+    assert not is_own(tmp_path / "link") and not is_own(tmp_path / "nothing")
+    file.chmod(0o666)
+    assert not is_own(file)
+    file.chmod(0o600)
+    found = file.lstat()
+    other = os.stat_result((*found[:4], 65534, *found[5:]))
+    monkeypatch.setattr(Path, "lstat", lambda path: other)
+    assert not is_own(file)

@@ -184,3 +184,24 @@ def test_a_ray_that_does_not_start_is_told_in_one_message(
     # Where it was raised is not lost, should it be this project's own mistake.
     log = (tmp_path / "ray.log").read_text("utf-8")
     assert "Traceback" in log and "in fail" in log
+
+
+@pytest.mark.parametrize("planted", ["a link", "its folder", "others write"])
+def test_an_address_that_somebody_else_may_have_written_is_not_used(
+    address_file: Path,
+    listener: str,
+    planted: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address_file.write_text(listener)
+    if planted == "a link":
+        address_file.rename(tmp_path / "elsewhere")
+        address_file.symlink_to(tmp_path / "elsewhere")
+    elif planted == "its folder":
+        address_file.parent.rename(tmp_path / "elsewhere")
+        address_file.parent.symlink_to(tmp_path / "elsewhere")
+    else:
+        address_file.chmod(0o666)
+    assert cluster_address() == "local"
+    assert f"{address_file} is not used" in capsys.readouterr().err

@@ -58,11 +58,13 @@ SERIAL: dict[str, Any] = {
 STUDIES = {"parallel": PARALLEL, "serial": SERIAL}
 # What is killed, in which study, with which seed of the moments.
 KINDS = ("trial", "driver", "both")
+# Parts of Ray, by what their command lines hold.
+PARTS = {"raylet": "/raylet/raylet ", "gcs": "/gcs_server "}
 REPETITIONS = [
     (KINDS[seed % 3], "serial" if seed in (4, 8) else "parallel", seed)
     # Of a driver that was killed, processes of Ray stay for half a minute: the last kills a trial.
     for seed in reversed(range(10))
-]
+] + [(part, "parallel", seed) for seed, part in enumerate(PARTS, start=10)]
 TIMEOUT = 300
 
 
@@ -119,6 +121,9 @@ def test_a_study_that_is_killed_ends_as_planned(
     out = _finish(process, killed != "trial")
     if killed != "trial":
         # At once: what is left of the killed session must not matter.
+        if killed in PARTS:
+            assert process.returncode == 1 and "Go on with: " in out
+            assert (output / "report" / "report.html").exists()
         out = _finish(command(home, "--resume", str(output)))
     assert "Traceback" not in out, out
     records = read_ledger(ledger)
@@ -131,10 +136,12 @@ def test_a_study_that_is_killed_ends_as_planned(
 def _kill(process: subprocess.Popen[str], killed: str, dice: random.Random) -> list[str]:
     """Kills processes of one driver's own family with SIGKILL; returns what they were."""
     victims: list[int] = []
+    wanted = PARTS.get(killed, "ContinualTrainable")
     while killed != "driver" and not victims and process.poll() is None:
-        trials = [pid for pid in _family(process.pid) if "ContinualTrainable" in _title(pid)]
-        victims = dice.sample(trials, min(1, len(trials)))
-    if killed != "trial":
+        found = [pid for pid in _family(process.pid) if wanted in _title(pid)]
+        victims = dice.sample(found, min(1, len(found)))
+    assert victims or killed == "driver", "the study ended before the kill"
+    if killed in ("driver", "both"):
         victims.append(process.pid)
     titles = [f"{pid} {_title(pid)[:40]}" for pid in victims]
     for pid in victims:

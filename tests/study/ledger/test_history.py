@@ -313,5 +313,10 @@ def test_the_first_end_of_a_completed_trial_counts(ledger: list[Record]) -> None
     assert history_of([*ledger, failed]).trials[done].status == "completed"
     written: list[Record] = []
     history = history_of(ledger)
-    Journal(lambda record: written.append(record) or record, history).append(failed)
+
+    def write(record: Record) -> Record:
+        written.append(record)
+        return record
+
+    Journal(write, history).append(failed)
     assert (written, history.trials[done].status) == ([], "completed")

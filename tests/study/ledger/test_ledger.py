@@ -244,3 +244,29 @@ def test_the_remedy_of_a_broken_line_works(path: Path) -> None:
         read_ledger(path)
     subprocess.run(str(error.value).rpartition("again: ")[2], shell=True, check=True)
     assert [record["kind"] for record in read_ledger(path)] == ["study"]
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed", "replaced", "folder", "parent"])
+def test_a_ledger_that_is_not_at_its_place_is_lost_and_can_be_saved(
+    tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "results" / "s-1" / "ledger.jsonl"
+    ledger = Ledger(path)
+    ledger.append(STUDY)
+    assert not ledger.is_lost()
+    if how == "deleted":
+        path.unlink()
+    elif how == "renamed":
+        path.rename(path.with_name("x"))
+    elif how == "replaced":
+        path.unlink()
+        path.touch()
+    elif how == "folder":
+        path.parent.rename(tmp_path / "moved")
+    else:
+        path.parents[1].rename(tmp_path / "moved")
+    assert ledger.is_lost()
+    ledger.append(task(1))
+    ledger.save(tmp_path / "saved.jsonl")
+    ledger.close()
+    assert kinds_in(tmp_path / "saved.jsonl") == ["study", "task"]

@@ -156,7 +156,7 @@ def test_settings_outside_of_the_new_ranges_are_passed_over_with_a_reason(past: 
     [
         ("absent", None, r"but .*absent cannot be read: No such file or directory\."),
         ("", None, r"ledger.jsonl cannot be read: No such file or directory\."),
-        ("notes.txt", "hello\n", r"notes.txt is none: every line of a ledger must be a JSON obj"),
+        ("notes.txt", "hello\n", r"notes.txt is none: every line of a ledger must be a record"),
         ("empty.jsonl", "", r"empty.jsonl is none: a ledger must hold a study record"),
         ("odd.jsonl", '{"kind": "study"}\n', r"odd.jsonl is none: a record of kind 'study'"),
     ],
