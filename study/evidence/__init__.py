@@ -1,10 +1,11 @@
-"""What numbers show: intervals and paired tests, in plain numbers."""
+"""What numbers show: intervals, paired tests, looks at contrasts, in plain numbers."""
 
 from typing import TYPE_CHECKING
 
 from study.system import door
 
 if TYPE_CHECKING:
+    from study.evidence.boundaries import Design
     from study.evidence.intervals import (
         LEAST_SEEDS,
         LEVEL,
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
         interval,
         welch,
     )
+    from study.evidence.looks import Look, Verdict, further_seeds, look
 else:
     __getattr__ = door(
         __name__,
         {
+            "boundaries": ("Design",),
             "intervals": (
                 "LEAST_SEEDS",
                 "LEVEL",
@@ -28,7 +31,8 @@ else:
                 "count",
                 "interval",
                 "welch",
-            )
+            ),
+            "looks": ("Look", "Verdict", "further_seeds", "look"),
         },
     )
 
@@ -36,10 +40,15 @@ __all__ = [
     "LEAST_SEEDS",
     "LEVEL",
     "Comparison",
+    "Design",
     "Interval",
+    "Look",
     "NotEnough",
+    "Verdict",
     "count",
+    "further_seeds",
     "interval",
     "intervals",
+    "look",
     "welch",
 ]
