@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         welch,
     )
     from study.evidence.looks import Look, Verdict, further_seeds, look
+    from study.evidence.power import seeds_for, smallest_difference
 else:
     __getattr__ = door(
         __name__,
@@ -33,15 +34,16 @@ else:
                 "welch",
             ),
             "looks": ("Look", "Verdict", "further_seeds", "look"),
+            "power": ("seeds_for", "smallest_difference"),
         },
     )
 
 __all__ = [
-    "LEAST_SEEDS",
-    "LEVEL",
     "Comparison",
     "Design",
     "Interval",
+    "LEAST_SEEDS",
+    "LEVEL",
     "Look",
     "NotEnough",
     "Verdict",
@@ -50,5 +52,7 @@ __all__ = [
     "interval",
     "intervals",
     "look",
+    "seeds_for",
+    "smallest_difference",
     "welch",
 ]
