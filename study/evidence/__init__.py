@@ -39,11 +39,11 @@ else:
     )
 
 __all__ = [
+    "LEAST_SEEDS",
+    "LEVEL",
     "Comparison",
     "Design",
     "Interval",
-    "LEAST_SEEDS",
-    "LEVEL",
     "Look",
     "NotEnough",
     "Verdict",

@@ -46,7 +46,7 @@ class Design:
 
     def spent(self, pairs: int) -> float:
         """How much of `alpha` may be used up to the look at so many pairs."""
-        return self.alpha * (pairs / self.at_most) ** POWER
+        return self.alpha * float((pairs / self.at_most) ** POWER)
 
     def critical(self, pairs: int) -> float:
         """How large |t| must be at so many pairs; NaN where there is no look.

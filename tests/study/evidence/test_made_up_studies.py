@@ -19,7 +19,8 @@ ROOM = 3 * math.sqrt(0.05 * 0.95 / STUDIES)
 def test_errors_stay_under_their_rate(
     contrasts: int, first: int, errors: str, truth: float
 ) -> None:
-    counts = simulate(Design(first, 8, contrasts), truth, errors, STUDIES, spread(truth))
+    design = Design(first, 8, contrasts)
+    counts = simulate(design, truth, errors, STUDIES, spread(design, truth))
     wrong = counts.equal if truth else counts.sided
     assert wrong <= 0.05 + ROOM
     assert counts.covered >= 0.95 - ROOM
