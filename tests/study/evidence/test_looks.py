@@ -11,9 +11,9 @@ ONCE = Design(3, 3)
 ORDER = (7, 5, 9)
 
 
-def seen(differences: list[float], **options: bool) -> Look:
+def seen(differences: list[float]) -> Look:
     first = dict(zip(ORDER, (60 + value for value in differences), strict=False))
-    return look("c", first, dict.fromkeys(first, 60.0), ONCE, 1.0, ORDER, **options)
+    return look("c", first, dict.fromkeys(first, 60.0), ONCE, 1.0, ORDER)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,18 @@ def test_a_failed_seed_leaves_its_pair_out_and_is_not_run_again() -> None:
     first, second = {7: 62.0, 9: 63.0}, {7: 60.0, 5: 60.0, 9: 60.5}
     result = look("c", first, second, ONCE, 1.0, ORDER, tried=ORDER)
     assert (result.seeds, result.next_seeds) == ((7, 9), ())
+
+
+@pytest.mark.slow
+def test_what_is_not_inferior_asks_for_no_more_where_that_is_the_question() -> None:
+    design, order = Design(3, 4), (1, 2, 3, 4)
+    first, second = {1: 60.0, 2: 65.0, 3: 70.0}, {1: 60.0, 2: 60.0, 3: 60.0}
+    margin = 14.0
+    for asked, further in ((True, ()), (False, (4,))):
+        result = look("c", first, second, design, margin, order, non_inferiority=asked)
+        assert result.non_inferior
+        assert result.verdict == "undecided"
+        assert result.next_seeds == further
 
 
 def test_only_cells_of_open_contrasts_get_seeds() -> None:
