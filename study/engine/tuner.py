@@ -102,7 +102,11 @@ def run_study(
         check_resources(plan.spec.resources.cpu, gpu)
         sessions.append(_Session(plan, folder, journal, past, gpu, on_cluster))
         watch.begin(own_parts())
-        complete = sessions[0].run(trainable, lambda: stopped() or watch.dead is not None)
+        try:
+            complete = sessions[0].run(trainable, lambda: stopped() or watch.dead is not None)
+        finally:
+            # From here on they end as they should.
+            watch.begin({})
     if watch.dead is not None and not complete:
         raise lost_ray(watch.dead, folder.command("--resume"))
     return complete

@@ -32,6 +32,15 @@ def test_what_lives_is_left_alone() -> None:
     assert watch.dead is None
 
 
+def test_what_ends_once_nobody_watches_it_is_not_dead() -> None:
+    watch = RayWatch()
+    with watch.over(LeftError, pytest.fail):
+        watch.begin({"raylet": process(None)})
+        watch.begin({})
+        time.sleep(0.1)
+    assert watch.dead is None
+
+
 def test_a_main_thread_that_hangs_on_a_dead_raylet_is_woken() -> None:
     watch = RayWatch()
     with pytest.raises(LeftError), watch.over(LeftError, pytest.fail):
