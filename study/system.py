@@ -26,6 +26,13 @@ def say(text: str, error: bool = False) -> None:
     print(harmless(text), file=sys.stderr if error else sys.stdout)
 
 
+def show_cursor() -> None:
+    """Gives a terminal its cursor back, which a live table that has no end has hidden."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[?25h")
+        sys.stdout.flush()
+
+
 def harmless(text: str) -> str:
     """The text with what would command the terminal or turn its writing round shown as escapes."""
     return text.translate(COMMANDS)

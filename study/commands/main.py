@@ -243,7 +243,7 @@ def _new_folder(wanted: Path | None, spec: "StudySpec") -> StudyFolder:
         if wanted is None:
             return StudyFolder.claimed(output)
         output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()):
+        if not StudyFolder(output).is_unused():
             raise ValueError(f"--output must be a new or an empty folder, but {output} is not.")
     except OSError as error:
         raise ValueError(f"--output: {output} cannot be used: {error.strerror}.") from error

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 
 from study.commands.session import Interrupts, catch_interrupts, tracked
-from study.ledger import History, Journal, Ledger, StudyFolder, file_sizes, records
+from study.errors import MistakeError
+from study.ledger import History, Journal, Ledger, StudyFolder, file_sizes, is_full, records
 from study.planning import Plan, PlannedTrial
 from study.planning.costs import open_trainer, use_threads
 from study.planning.data import Split, data_warnings, late_warnings, sizes_by_hash
@@ -34,7 +35,23 @@ def run_once(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> in
     """Trains the single trial of a plan and records it in `folder`, with MLflow.
 
     The newest checkpoint is in its folder `checkpoint`. Returns the exit code of `study/run.py`.
+
+    Raises:
+        MistakeError: if another process has the folder, or it takes nothing more.
     """
+    try:
+        return _run(plan, folder, splits)
+    except (OSError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise MistakeError(
+            f"{folder.path} takes nothing more ({reason}): make room and start again, with another "
+            f"--output where it has records."
+        ) from error
+
+
+def _run(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> int:
     trial = single_trial(plan)
     with (
         folder.held_anew(),

@@ -99,7 +99,10 @@ def _session(
     problem: LostError | None = None
     with catch_interrupts() as interrupts:
         console = Console()
-        ledger = Ledger(folder.ledger, history.whole_bytes)
+        try:
+            ledger = Ledger(folder.ledger, history.whole_bytes)
+        except OSError as error:
+            raise MistakeError(str(storage_error(folder, error))) from error
         with tracked(plan.spec, folder):
             try:
                 with contextlib.closing(ledger):

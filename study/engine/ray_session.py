@@ -189,12 +189,29 @@ def _signal_handlers_kept() -> Iterator[None]:
         raise
 
 
+class _LogFile(logging.FileHandler):
+    """A file of messages that a full disk takes no more of, which nobody needs to hear."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a message where it can."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Lets go of a message."""
+
+    def close(self) -> None:
+        """Closes the file, as far as the disk lets it."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Sends the messages of Ray's loggers to a file and nowhere else."""
     logging.getLogger(NEEDLESS_LOGGER).setLevel(logging.ERROR)
     logger = logging.getLogger("ray")
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     before = (logger.handlers, logger.propagate)
     logger.handlers, logger.propagate = [handler], False

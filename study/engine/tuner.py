@@ -30,8 +30,10 @@ from study.ledger import (
 )
 from study.planning import Plan, PlannedTrial
 from study.search import PastTrials, StudySearch
-from study.system import own_command, say
+from study.system import own_command, say, show_cursor
 
+# For a report of a study whose driver hangs.
+REPORT_SECONDS = 60
 # What Tune can raise where its own files cannot be written.
 OF_TUNE = (OSError, RuntimeError, tune.TuneError)
 
@@ -84,7 +86,10 @@ def run_study(
         for session in sessions:
             session.give_up()
         say(f"error: {lost_ray(dead, folder.command('--resume'))}", error=True)
-        subprocess.run(own_command("study.run", ["--report", str(folder.path)]), check=False)
+        report = own_command("study.run", ["--report", str(folder.path)])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(report, check=False, timeout=REPORT_SECONDS)
+        show_cursor()
         kill_parts()
         os._exit(1)
 

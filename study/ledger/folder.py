@@ -19,6 +19,13 @@ from study.ledger.ledger import LEDGER
 from study.ledger.own_paths import is_model, own_path
 
 RESULTS = "results"
+# What stands in a study's folder before and beside its first record.
+LEFTOVERS = frozenset(
+    (
+        *("lock", LEDGER, "ray", "ray.log", "report", "mlflow-artifacts"),
+        *("mlflow.db", "mlflow.db.lock", "mlflow.lock", "mlflow.log"),
+    )
+)
 # Bytes of a study's record.
 LONGEST_LINE = 10**7
 STORAGE_VARIABLE = "LRCS_STORAGE"
@@ -126,6 +133,15 @@ class StudyFolder:
         finally:
             lock.release()
 
+    def is_unused(self) -> bool:
+        """Whether nothing is in it but what a study has left that could not record anything.
+
+        So may one on a full disk, whose `--output` can be given again.
+        """
+        if not {entry.name for entry in self.path.iterdir()} <= LEFTOVERS:
+            return False
+        return not self.ledger.exists() or b"\n" not in self.ledger.read_bytes()
+
     @contextlib.contextmanager
     def held_anew(self) -> Iterator[None]:
         """Holds the folder for a new study.
@@ -134,7 +150,7 @@ class StudyFolder:
             MistakeError: as `held`; or if another process began one since the folder was empty.
         """
         with self.held():
-            if self.ledger.exists():
+            if not self.is_unused():
                 raise MistakeError(
                     f"--output must be a new or an empty folder, but {self.path} is not."
                 )

@@ -112,7 +112,10 @@ def test_folders_of_one_moment_are_claimed_once_each(tmp_path: Path) -> None:
 def test_a_folder_that_was_taken_meanwhile_is_refused(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     with folder.held_anew():
-        folder.ledger.touch()
+        folder.ledger.write_text("torn by a full disk")
+    # What could not record anything leaves a folder that can be given again.
+    with folder.held_anew():
+        folder.ledger.write_text('{"kind": "study"}\n')
     with pytest.raises(MistakeError, match="--output must be a new or an empty folder"):
         folder.held_anew().__enter__()
 
@@ -140,3 +143,12 @@ def test_no_path_goes_through_a_link(tmp_path: Path) -> None:
     # The folder itself may be one: it is the person who named it.
     (tmp_path / "link").symlink_to(folder)
     assert own_path(tmp_path / "link", "ray/c") == folder / "ray" / "c"
+
+
+def test_a_folder_with_anything_else_is_used(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for name in ("lock", "ray.log", "mlflow.db", "ledger.jsonl"):
+        (tmp_path / name).touch()
+    assert folder.is_unused()
+    (tmp_path / "thesis.tex").touch()
+    assert not folder.is_unused()
