@@ -1,5 +1,6 @@
 """What a study's ledger has to say whatever happened to its processes and its machines."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,7 @@ from study.ledger import Record
 def check_each_once(records: list[Record], study: dict[str, Any]) -> None:
     """Exactly the planned trials, each launched, ended and each of its tasks recorded once."""
     launched = [record for record in records if record["kind"] == "trial"]
-    cells = len(study["grid"]["method.name"]) * len(study["grid"]["data.tasks"])
+    cells = math.prod(len(values) for values in study["grid"].values())
     roles = Counter(trial["role"] for trial in launched)
     assert roles == {"search": cells * study["trials"], "confirm": cells * len(study["seeds"])}
     names = [trial["trial"] for trial in launched]

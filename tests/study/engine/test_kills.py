@@ -23,6 +23,7 @@ import yaml
 from study import run
 from study.ledger import Record, read_ledger
 from tests.study.engine.each_once import check_each_once, measured
+from tests.study.engine.processes import count, environment, family, title, wait_for_end_of
 from tests.study.small_study import FIXED
 
 SCRIPT = Path(run.__file__)
@@ -73,19 +74,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What killed sessions leave may live on beside later ones, but not for good."""
     made = tmp_path_factory.mktemp("kills")
     yield made
-    _wait_for_end_of(made)
+    wait_for_end_of(made)
 
 
 def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
     """Starts study/run.py in a home of its own."""
-    own = {"HOME": str(home), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "local"}
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=home,
-        env={**os.environ, **own, "OMP_NUM_THREADS": "1"},
+        env=environment(home),
     )
 
 
@@ -117,7 +117,7 @@ def test_a_study_that_is_killed_ends_as_planned(
     _wait_for(ledger, dice.randint(6, 2 * len(expected) // 3), process)
     time.sleep(dice.uniform(0, 0.3))
     victims = _kill(process, killed, dice)
-    print(f"{killed}, {study}, seed {seed}: after {_count(ledger)} records {victims}")  # noqa: T201
+    print(f"{killed}, {study}, seed {seed}: after {count(ledger)} records {victims}")  # noqa: T201
     out = _finish(process, killed != "trial")
     if killed != "trial":
         # At once: what is left of the killed session must not matter.
@@ -138,48 +138,24 @@ def _kill(process: subprocess.Popen[str], killed: str, dice: random.Random) -> l
     victims: list[int] = []
     wanted = PARTS.get(killed, "ContinualTrainable")
     while killed != "driver" and not victims and process.poll() is None:
-        found = [pid for pid in _family(process.pid) if wanted in _title(pid)]
+        found = [pid for pid in family(process.pid) if wanted in title(pid)]
         victims = dice.sample(found, min(1, len(found)))
     assert victims or killed == "driver", "the study ended before the kill"
     if killed in ("driver", "both"):
         victims.append(process.pid)
-    titles = [f"{pid} {_title(pid)[:40]}" for pid in victims]
+    titles = [f"{pid} {title(pid)[:40]}" for pid in victims]
     for pid in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return titles
 
 
-def _family(driver: int) -> list[int]:
-    """All processes that descend from a driver."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            parents[int(folder.name)] = int(fields[1])
-    family = [driver]
-    for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
-    return family[1:]
-
-
-def _title(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
 def _wait_for(ledger: Path, records: int, process: subprocess.Popen[str]) -> None:
     """Waits until the ledger holds so many records."""
     end = time.monotonic() + TIMEOUT
-    while process.poll() is None and _count(ledger) < records:
+    while process.poll() is None and count(ledger) < records:
         assert time.monotonic() < end, "the study stands still"
         time.sleep(0.05)
-
-
-def _count(ledger: Path) -> int:
-    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
 
 
 def _finish(process: subprocess.Popen[str], killed: bool = False) -> str:
@@ -188,18 +164,3 @@ def _finish(process: subprocess.Popen[str], killed: bool = False) -> str:
     if not killed:
         assert process.returncode == 0, out
     return out
-
-
-def _wait_for_end_of(home: Path) -> None:
-    """Waits until no process of any study here is left: Ray's end with their driver."""
-    own, end = f"HOME={home}\0".encode(), time.monotonic() + 60
-    while True:
-        left = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if own in (folder / "environ").read_bytes():
-                    left.append(_title(int(folder.name)))
-        if not left:
-            return
-        assert time.monotonic() < end, left
-        time.sleep(0.2)
