@@ -156,12 +156,41 @@ def is_own(path: Path) -> bool:
     of a folder (Ray's own lets everybody in) the files are looked at, each by itself.
     """
     try:
-        found = path.lstat()
+        return _is_owned(path.lstat())
     except OSError:
         return False
+
+
+def _is_owned(found: os.stat_result) -> bool:
     mine = found.st_uid in (os.geteuid(), 0)
     shared = stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IWOTH
     return mine and not stat.S_ISLNK(found.st_mode) and not shared
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a folder is this user's, reached through no link, and nobody else can write to it."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    mine = found.st_uid == os.geteuid()
+    return (
+        mine and stat.S_ISDIR(found.st_mode) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def read_own(path: Path) -> str | None:
+    """The text of a file that `is_own`; None where there is no such file.
+
+    Looked at and read in one step: in between, another could be put in its place.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(number, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        found = os.fstat(number)
+        return file.read() if _is_owned(found) and stat.S_ISREG(found.st_mode) else None
 
 
 def own_command(module: str, arguments: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from study.commands.options import SPLIT, check_options, parser, refuse_unknown
 from study.errors import MistakeError, brief
-from study.ledger import RESULTS, StudyFolder, shared_folder
+from study.ledger import RESULTS, StudyFolder, refuse_planted, shared_folder
 from study.system import ensure_home, guarded_output, say
 
 if TYPE_CHECKING:
@@ -234,11 +234,13 @@ def _new_folder(wanted: Path | None, spec: "StudySpec") -> StudyFolder:
     """Makes the folder a study writes to: by default a new one in `storage`, or in results.
 
     Raises:
-        ValueError: if it holds something already or cannot be made.
+        ValueError: if it holds something already, cannot be made, or leads where somebody else
+            wants it to.
     """
     name = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     (default,) = shared_folder() or (Path(RESULTS),)
     output = wanted or Path(spec.storage or default) / name
+    refuse_planted(output)
     try:
         if wanted is None:
             return StudyFolder.claimed(output)

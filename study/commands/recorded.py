@@ -9,7 +9,7 @@ from rich.text import Text
 
 from study.analysis.comparison import StudyComparison, compare_studies
 from study.errors import MistakeError
-from study.ledger import StudyFolder, read_study
+from study.ledger import StudyFolder, own_path, read_study, refuse_planted
 from study.report import (
     between,
     missing_lines,
@@ -36,6 +36,10 @@ def report_again(folder: StudyFolder, wanted: Path | None) -> int:
     """
     place = folder.report if wanted is None else wanted
     try:
+        if wanted is None:
+            own_path(folder.path, place.name, "its report")
+        else:
+            refuse_planted(wanted)
         study = read_study(folder.ledger)
     except (ValueError, OSError) as error:
         raise MistakeError(str(error)) from error

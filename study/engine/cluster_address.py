@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from study.errors import MistakeError
-from study.system import is_own, say
+from study.system import is_own, read_own, say
 
 LOCAL = "local"
 # `ray up` leaves it in the home folder of a head.
@@ -45,7 +45,7 @@ def cluster_address() -> str:
         _check_answers(named, "RAY_ADDRESS")
         return named
     path = _address_file()
-    found = path.read_text(encoding="utf-8").strip() if _trusted(path) else ""
+    found = _trusted_text(path).strip()
     if found and _listens(found):
         _check_answers(found, str(path))
         return found
@@ -79,22 +79,23 @@ def _address_file() -> Path:
     return Path(temporary) / "ray" / "ray_current_cluster"
 
 
-def _trusted(path: Path) -> bool:
-    """Whether the file is there and this user's or root's, as its folder is; says where it is not.
+def _trusted_text(path: Path) -> str:
+    """What is in the file if it is this user's or root's, as its folder is; says if it is not.
 
     Trials are sent to the cluster that it names, and what comes back is run.
     """
     if not path.is_file():
-        return False
-    for place in (path.parent, path):
-        if not is_own(place):
-            say(
-                f"Warning: {path} is not used: {place} is a link, belongs to somebody else or can "
-                f"be written to by others. To join that cluster, set RAY_ADDRESS.",
-                error=True,
-            )
-            return False
-    return True
+        return ""
+    text = read_own(path) if is_own(path.parent) else None
+    if text is not None:
+        return text
+    place = path if is_own(path.parent) else path.parent
+    say(
+        f"Warning: {path} is not used: {place} is a link, belongs to somebody else or can "
+        f"be written to by others. To join that cluster, set RAY_ADDRESS.",
+        error=True,
+    )
+    return ""
 
 
 def _listens(address: str) -> bool:

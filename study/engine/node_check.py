@@ -4,6 +4,7 @@ The driver sends `Expected` to every node before the first trial; a node that jo
 the same with its first trial. A problem comes with the command that mends it.
 """
 
+import contextlib
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from filelock import FileLock
 from ray import get_runtime_context, tune
 
 from study.ledger.provenance import package_versions, project_version, public
+from study.system import is_private
 from trainables.config import DataConfig
 from trainables.data.prepare import MissingFilesError, cache_folder, prepare
 
@@ -171,10 +173,14 @@ def wait_until_ready(expected: Expected) -> None:
 def check_and_remember(expected: Expected, node: str) -> NodeReport:
     """As `check`, once for a node and a session of a study: others wait for the first.
 
-    That a node is ready is remembered; one that is not is checked again.
+    That a node is ready is remembered; one that is not is checked again. Where somebody else has
+    taken the folder for that, nothing is remembered.
     """
-    folder = Path(tempfile.gettempdir()) / f"lrcs-nodes-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(tempfile.gettempdir()) / f"lrcs-nodes-{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if not is_private(folder):
+        return check(expected, node)
     ready = folder / f"{expected.token}-{node}"
     with FileLock(f"{ready}.lock"):
         if ready.exists():

@@ -20,7 +20,7 @@ from ray._private import ray_constants
 from study.engine.cluster_address import LOCAL, cluster_address
 from study.errors import MistakeError
 from study.ledger import StudyFolder
-from study.system import is_own, say
+from study.system import is_private, say
 
 # The object store carries nothing but settings and results here; Ray's default is 30 % of memory.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -140,14 +140,13 @@ def _shut_down() -> None:
 def _clear_old_folders() -> None:
     """Deletes what drivers that were killed have left: folders that nobody holds any more.
 
-    Of others' folders nothing is opened, nor through a link: the lock in one may be a link to any
-    file of this user's.
+    Nothing is opened in a folder that others made or can write to, nor through a link: the lock in
+    it may be a link to any file of this user's.
     """
     for folder in SHORT.glob(f"{PREFIX}*"):
         with contextlib.suppress(MistakeError, OSError):
             # A younger one may be about to be locked.
-            own = is_own(folder) and folder.stat().st_uid == os.geteuid()
-            if own and folder.is_dir() and time.time() - folder.stat().st_mtime > 60:
+            if is_private(folder) and time.time() - folder.stat().st_mtime > 60:
                 with StudyFolder(folder).held():
                     shutil.rmtree(folder, ignore_errors=True)
 

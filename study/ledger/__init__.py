@@ -26,7 +26,7 @@ from study.ledger.labels import (
     varying_keys,
 )
 from study.ledger.ledger import LEDGER, Ledger, read_ledger, whole_lines
-from study.ledger.own_paths import check_paths, own_path
+from study.ledger.own_paths import check_paths, own_path, refuse_planted
 from study.ledger.records import Record
 from study.ledger.study_records import (
     CellRecord,
@@ -80,6 +80,7 @@ __all__ = [
     "read_ledger",
     "read_study",
     "records",
+    "refuse_planted",
     "shared_folder",
     "shown_keys",
     "storage_error",

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from study.errors import MistakeError
 from study.ledger.ledger import LEDGER
-from study.ledger.own_paths import is_model, own_path
+from study.ledger.own_paths import is_link, is_model, own_path, refuse_links
 
 RESULTS = "results"
 # What stands in a study's folder before and beside its first record.
@@ -91,7 +91,8 @@ class StudyFolder:
         The lock is tried and let go of at once; a folder without its file was never run here.
         """
         path = self.path / "lock"
-        if not path.exists():
+        # Through a link, the lock would empty what it leads to.
+        if is_link(path) or not path.exists():
             return None
         lock = FileLock(path, blocking=False, fallback_to_soft=False)
         try:
@@ -111,10 +112,14 @@ class StudyFolder:
         is left over holds nobody up.
 
         Raises:
-            MistakeError: if another process holds it, naming its host and process; or if the
-                folder cannot be written to.
+            MistakeError: if another process holds it, naming its host and process; if the folder
+                cannot be written to; or if a study would write through a link in it.
         """
         path = self.path / name
+        try:
+            refuse_links(self.path, sorted(LEFTOVERS | {name}))
+        except ValueError as error:
+            raise MistakeError(str(error)) from error
         lock = FileLock(path, blocking=False, fallback_to_soft=False, on_acquired=_sign)
         try:
             lock.acquire()

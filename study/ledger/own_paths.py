@@ -4,6 +4,7 @@ A study's folder is data, also one that came from somebody else: nothing outside
 read, written or deleted for what stands in it.
 """
 
+import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -78,9 +79,33 @@ def check_paths(folder: Path, places: Iterable[tuple[str, str]]) -> None:
     Raises:
         ValueError: naming the record's line and its path, or a link in the folder.
     """
+    # What else a study writes to is looked at when its folder is held.
     refuse_links(folder, (SESSIONS, CHECKPOINT, MODELS, "report", "mlflow.db", "mlflow-artifacts"))
     for path, source in places:
         own_path(folder, path, source)
+
+
+def refuse_planted(output: Path) -> None:
+    """Refuses a place for what is written that leads where somebody else wants it to.
+
+    Where everybody can write, that is a link of somebody else's on the way, or their folder at the
+    place itself. A folder on the way may be anybody's: it is the person who named it.
+
+    Raises:
+        ValueError: naming what somebody else has made.
+    """
+    output = output.absolute()
+    for place in (*reversed(output.parents), output):
+        try:
+            found, parent = place.lstat(), place.parent.stat()
+        except OSError:
+            return
+        others = found.st_uid not in (os.geteuid(), 0) and parent.st_mode & stat.S_IWOTH
+        if others and (place == output or stat.S_ISLNK(found.st_mode)):
+            raise ValueError(
+                f"--output must be a folder of yours where everybody can write, reached through "
+                f"links of yours alone, but {place} is of user {found.st_uid}."
+            )
 
 
 def refuse_links(folder: Path, names: Sequence[str]) -> None:

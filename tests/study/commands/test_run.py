@@ -23,6 +23,7 @@ from study.report import report
 from study.search import PastTrials
 from tests.study.commands.conftest import Command, PlayedBy, WriteStudy
 from tests.study.small_study import FIXED, records_of
+from tests.study.strangers import give_away, open_to_all
 
 STUDY = {
     "name": "small",
@@ -79,6 +80,23 @@ def test_a_folder_in_use_is_refused(study_file: Path, command: Command) -> None:
     assert (code, "--output must be a new or an empty folder" in err) == (2, True)
     code, _, err = command(study_file, "--output", study_file)
     assert (code, "cannot be used" in err) == (2, True)
+
+
+@pytest.mark.parametrize("by_default", [True, False])
+def test_a_folder_that_somebody_else_leads_to_is_refused(
+    tmp_path: Path,
+    study_file: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    by_default: bool,
+) -> None:
+    monkeypatch.chdir(open_to_all(tmp_path / "shared"))
+    (tmp_path / "victim").mkdir()
+    Path("results").symlink_to(tmp_path / "victim")
+    give_away(Path("results"))
+    code, _, err = command(study_file, *([] if by_default else ["--output", "results/mine"]))
+    assert (code, "--output must be a folder of yours" in err) == (2, True)
+    assert not any((tmp_path / "victim").iterdir())
 
 
 def test_validate_describes_the_plan(study_file: Path, command: Command) -> None:

@@ -13,6 +13,7 @@ from study import run
 from study.engine import ray_session, resources
 from study.engine.cluster_address import cluster_address
 from study.errors import MistakeError
+from tests.study.strangers import give_away
 
 
 @pytest.fixture
@@ -186,7 +187,9 @@ def test_a_ray_that_does_not_start_is_told_in_one_message(
     assert "Traceback" in log and "in fail" in log
 
 
-@pytest.mark.parametrize("planted", ["a link", "its folder", "others write"])
+@pytest.mark.parametrize(
+    "planted", ["a link", "its folder", "others write", "another's", "another's folder", "a pipe"]
+)
 def test_an_address_that_somebody_else_may_have_written_is_not_used(
     address_file: Path,
     listener: str,
@@ -201,7 +204,52 @@ def test_an_address_that_somebody_else_may_have_written_is_not_used(
     elif planted == "its folder":
         address_file.parent.rename(tmp_path / "elsewhere")
         address_file.parent.symlink_to(tmp_path / "elsewhere")
-    else:
+    elif planted == "a pipe":
+        # What is read from it would be waited for.
+        address_file.unlink()
+        os.mkfifo(address_file)
+    elif planted == "others write":
         address_file.chmod(0o666)
+    else:
+        give_away(address_file if planted == "another's" else address_file.parent)
     assert cluster_address() == "local"
-    assert f"{address_file} is not used" in capsys.readouterr().err
+    said = f"{address_file} is not used" in capsys.readouterr().err
+    assert said == (planted != "a pipe")
+
+
+@pytest.mark.parametrize(
+    ("planted", "cleared"),
+    [
+        ("nothing", True),
+        ("another's folder", False),
+        ("a link to a folder", False),
+        ("a lock that is a link", False),
+        ("a folder that others write to", False),
+        ("a folder of the group", False),
+        ("a file", False),
+    ],
+)
+def test_of_old_folders_of_ray_only_ones_own_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str, cleared: bool
+) -> None:
+    monkeypatch.setattr(ray_session, "SHORT", tmp_path)
+    (victim := tmp_path / "thesis").write_text("my thesis")
+    (folder := tmp_path / "study-ray-old").mkdir(mode=0o700)
+    lock = folder / "lock"
+    if planted in ("nothing", "a link to a folder"):
+        lock.touch()
+    elif planted != "a file":
+        lock.symlink_to(victim)
+    if planted == "another's folder":
+        give_away(folder)
+    elif planted == "a link to a folder":
+        folder = folder.rename(tmp_path / "elsewhere")
+        (tmp_path / "study-ray-old").symlink_to(folder)
+    elif planted == "a file":
+        folder.rmdir()
+        folder.write_text("no folder")
+    elif planted.startswith("a folder"):
+        folder.chmod(0o777 if planted.endswith("to") else 0o770)
+    os.utime(folder, (0, 0))
+    ray_session._clear_old_folders()
+    assert (victim.read_text(), folder.exists()) == ("my thesis", not cleared)

@@ -1,8 +1,10 @@
 """The check of a node: each failure, told with what mends it."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +13,12 @@ from typing import Any
 import pytest
 
 from study.engine import node_check
-from study.engine.node_check import GIB, Expected, check
+from study.engine.node_check import GIB, Expected, check, check_and_remember
 from study.ledger import provenance
 from study.ledger.provenance import package_versions, project_version
 from study.planning.data import data_configs
 from tests.study.small_study import small_plan, write_npz
+from tests.study.strangers import give_away
 from trainables.data.prepare import prepare
 
 
@@ -177,3 +180,33 @@ def test_gpus_that_torch_does_not_see(
     assert problem.text == text
     assert mend in problem.mend
     assert check(replace(expected, gpus=0)).problems == ()
+
+
+@pytest.mark.parametrize("planted", ["nothing", "a link", "open to all", "another's"])
+def test_that_a_node_is_ready_is_remembered_in_a_folder_of_ones_own(
+    planted: str, expected: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (victim := tmp_path / "victim").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"lrcs-nodes-{os.geteuid()}"
+    if planted == "a link":
+        folder.symlink_to(victim)
+    elif planted != "nothing":
+        folder.mkdir()
+        # It would say that the node is ready.
+        (folder / "abc-node1").touch()
+        if planted == "another's":
+            give_away(folder)
+        else:
+            folder.chmod(0o777)
+    asked: list[str] = []
+    found = check(expected, "node1")
+
+    def answer(_: Expected, node: str) -> node_check.NodeReport:
+        asked.append(node)
+        return found
+
+    monkeypatch.setattr(node_check, "check", answer)
+    assert [check_and_remember(expected, "node1").problems for _ in range(2)] == [(), ()]
+    assert len(asked) == (1 if planted == "nothing" else 2)
+    assert not any(victim.iterdir())

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from study.errors import MistakeError
-from study.ledger import StudyFolder, check_paths, own_path
+from study.ledger import StudyFolder, check_paths, own_path, refuse_planted
+from tests.study.strangers import give_away, open_to_all
 
 PROJECT = Path(__file__).parents[3]
 
@@ -143,6 +144,46 @@ def test_no_path_goes_through_a_link(tmp_path: Path) -> None:
     # The folder itself may be one: it is the person who named it.
     (tmp_path / "link").symlink_to(folder)
     assert own_path(tmp_path / "link", "ray/c") == folder / "ray" / "c"
+
+
+LINKS = ["lock", "ledger.jsonl", "ray.log", "mlflow.log", "mlflow.lock", "mlflow.db.lock"]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_folder_with_a_link_that_a_study_would_write_through_is_not_held(
+    tmp_path: Path, name: str
+) -> None:
+    (victim := tmp_path / "victim").write_text("my thesis")
+    (folder := tmp_path / "study").mkdir()
+    (folder / name).symlink_to(victim)
+    with pytest.raises(MistakeError, match=f"{name} is a link"):
+        StudyFolder(folder).held().__enter__()
+    assert StudyFolder(folder).is_held() is None
+    assert victim.read_text() == "my thesis"
+
+
+@pytest.mark.parametrize(
+    ("planted", "output"),
+    [("link", "link"), ("link", "link/new"), ("dangling", "dangling"), ("theirs", "theirs")],
+)
+def test_nothing_is_written_where_somebody_else_leads_to(
+    tmp_path: Path, planted: str, output: str
+) -> None:
+    shared = open_to_all(tmp_path / "shared")
+    (tmp_path / "victim").mkdir()
+    if planted == "theirs":
+        (shared / planted).mkdir()
+    else:
+        (shared / planted).symlink_to(tmp_path / ("victim" if planted == "link" else "new"))
+    # One's own leads where one wants it to.
+    refuse_planted(shared / output)
+    give_away(shared / planted)
+    refuse_planted(shared / "new")
+    refuse_planted(tmp_path / "victim")
+    with pytest.raises(ValueError, match=f"--output must be .*{planted} is of user 65534"):
+        refuse_planted(shared / output)
+    shared.chmod(0o755)
+    refuse_planted(shared / output)
 
 
 def test_a_folder_with_anything_else_is_used(tmp_path: Path) -> None:
