@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 # What the terminal would obey or what changes the order of letters: names may hold anything.
-COMMANDS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {
-    code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+COMMANDS = {
+    **{code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))},
+    **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F)},
+    **{code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))},
 }
 
 

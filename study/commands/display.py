@@ -83,7 +83,7 @@ class Display:
     def _table(self) -> Table:
         spec = self._plan.spec
         now = "" if self._history.trials else "  starting Ray"
-        title = Text(f"{harmless(spec.name)}  {_clock(time.monotonic() - self._start)}{now}")
+        title = plain(f"{spec.name}  {_clock(time.monotonic() - self._start)}{now}")
         chance = self._plan.chance
         caption = None if chance is None else f"guessing would reach {chance:.3f}"
         table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
@@ -94,7 +94,7 @@ class Display:
             confirmations = self._confirmations(cell)
             shown = [trial for trial in confirmations if trial.searched in self._settings(cell)[:1]]
             table.add_row(
-                Text(harmless(self._labels[cell.id])),
+                plain(self._labels[cell.id]),
                 self._status(cell, searches, confirmations),
                 _tasks_seen(cell, [*searches, *confirmations]),
                 self._best(cell, searches),
@@ -142,6 +142,11 @@ class Display:
         return f"{max(values, key=lambda value: sign * value):.3f}" if values else ""
 
 
+def plain(text: str) -> Text:
+    """A text for tables: a name is no markup, and commands no terminal."""
+    return Text(harmless(text))
+
+
 def summary_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
     """The rows of the report's summary as a table for the terminal."""
     table = Table(title=title, title_justify="left")
@@ -154,7 +159,7 @@ def summary_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
         justify: Literal["left", "right"] = "left" if wraps else "right"
         table.add_column(heading, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(harmless(row[heading])) for heading in headings))
+        table.add_row(*(plain(row[heading]) for heading in headings))
     return table
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from study.commands.display import plain
 from study.ledger import Record, cell_label
 from study.planning import Plan, StudySpec
 from study.planning.costs import (
@@ -151,7 +151,7 @@ def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
 def _table(plan: Plan, found: Forecast) -> Table:
     varying = [key for key, axis in plan.spec.grid.items() if len(axis) > 1]
     table = Table(
-        title=f"{plan.spec.name}: {len(found.cells)} cells",
+        title=plain(f"{plan.spec.name}: {len(found.cells)} cells"),
         caption="trials: search + confirmation; search: with pruning to without",
         title_justify="left",
         caption_justify="left",
@@ -164,7 +164,7 @@ def _table(plan: Plan, found: Forecast) -> Table:
         fewer = row.searches and cell.search_tasks != cell.tasks
         seconds = None if row.cost is None else sum(row.cost.seconds) / len(row.cost.seconds)
         table.add_row(
-            Text(cell_label(cell.key, varying)),
+            plain(cell_label(cell.key, varying)),
             f"{cell.search_tasks}, {cell.tasks}" if fewer else f"{cell.tasks}",
             f"{row.searches} + {row.confirmations}",
             _shown(_span(row.search_hours, row.most_search_hours)) if row.searches else "–",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from study.analysis.comparison import StudyComparison, compare_studies
+from study.commands.display import plain
 from study.errors import MistakeError
 from study.ledger import StudyFolder, own_path, read_study, refuse_planted
 from study.report import (
@@ -71,7 +71,7 @@ def show_comparison(first: Path, second: Path, console: Console) -> None:
     found = compare_studies(first, second)
     for letter, folder, study in (("A", first, found.first), ("B", second, found.second)):
         about = f"{letter}: {study.study.name}, {study.status}, {folder}"
-        console.print(Text(about), soft_wrap=True)
+        console.print(plain(about), soft_wrap=True)
     console.print(_differences(found))
     if found.cells:
         console.print(_cells(found))
@@ -85,7 +85,7 @@ def show_comparison(first: Path, second: Path, console: Console) -> None:
         console.print("No cell is in both studies.")
     for name, labels in (("A", found.first_only), ("B", found.second_only)):
         if labels:
-            console.print(Text(f"Only in {name}: {'; '.join(labels)}."), soft_wrap=True)
+            console.print(plain(f"Only in {name}: {'; '.join(labels)}."), soft_wrap=True)
 
 
 def _differences(found: StudyComparison) -> Table | str:
@@ -96,7 +96,7 @@ def _differences(found: StudyComparison) -> Table | str:
         table.add_column(heading, overflow="fold")
     for row in found.differences:
         short = (text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in row)
-        table.add_row(*map(Text, short))
+        table.add_row(*map(plain, short))
     return table
 
 
@@ -116,5 +116,5 @@ def _cells(found: StudyComparison) -> Table:
             p_text(cell.p_holm).removeprefix("= "),
             better if cell.enough_evidence else "not enough evidence",
         )
-        table.add_row(*map(Text, row))
+        table.add_row(*map(plain, row))
     return table

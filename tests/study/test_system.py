@@ -123,6 +123,7 @@ def test_a_letter_that_has_no_code_is_an_escape(text: str) -> None:
         ("\x9b2J", "\\x9b2J"),
         ("a\rb", "a\\x0db"),
         ("abc\u202edcba", "abc\\u202edcba"),
+        ("a\u200fb\u2028c", "a\\u200fb\\u2028c"),
     ],
 )
 def test_a_name_commands_no_terminal(text: str, shown: str) -> None:

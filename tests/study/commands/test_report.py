@@ -105,3 +105,19 @@ def test_what_cannot_be_read_or_written_is_refused(tmp_path: Path, command: Comm
         file.write("no record\n")
     code, _, err = command("--report", broken)
     assert (code, "but line 3 of" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_names_of_somebody_elses_studies_command_no_terminal(
+    tmp_path: Path, command: Command
+) -> None:
+    folders: list[Path] = []
+    for name in ("\x1b[2Jfirst", "a\u202eb [red]x"):
+        changed = [
+            {**record, "name": name} if record["kind"] == "study" else record
+            for record in records()
+        ]
+        folders.append(written(tmp_path / str(len(folders)), changed))
+    code, out, _ = command("--compare", *folders)
+    assert code == 0 and "\\x1b[2Jfirst" in out and "a\\u202eb [red]x" in out
+    assert not {"\x1b", "\u202e"} & {*out}
