@@ -28,6 +28,10 @@ def _is_number(value: Any) -> bool:
         return False
 
 
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= LAST_TIME
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= MOST_TASKS
 
@@ -75,6 +79,10 @@ def _is_point(value: Any) -> bool:
     return _is_mapping(value) and not _problems(POINT, value)
 
 
+def _is_sampler(value: Any) -> bool:
+    return _is_mapping(value) and not (value and _problems(SAMPLER, value))
+
+
 TEXT = ("a text", _is_text)
 OPTIONAL_TEXT = ("a text or null", _optional(_is_text))
 NAME = ("a name without '/', no path", is_name)
@@ -105,6 +113,11 @@ _SESSION: Entries = {
     "splits": OBJECTS,
 }
 POINT: Entries = {"trial": TEXT, "searched": MAPPING, "values": METRICS}
+SAMPLER: Entries = {
+    "asked": ("true or false", bool),
+    "number": COUNT,
+    "attrs": MAPPING,
+}
 ENTRIES: Mapping[str, Entries] = {
     "study": {"name": TEXT, "question": TEXT, **_SESSION},
     "resumed": _SESSION,
@@ -128,9 +141,9 @@ ENTRIES: Mapping[str, Entries] = {
         "seed": ("a whole number", lambda value: type(value) is int),
         "tasks": OPTIONAL_COUNT,
         "gpus": NUMBER,
-        "sampler": ("an object or null", _optional(_is_mapping)),
+        "sampler": ("null, {} or asked, number and attrs", _optional(_is_sampler)),
     },
-    "continued": {"trial": NAME},
+    "continued": {"trial": NAME, "gpus": NUMBER},
     "task": {
         "trial": NAME,
         "task": COUNT,
@@ -182,13 +195,14 @@ ENTRIES: Mapping[str, Entries] = {
     },
     "finished": {"status": TEXT, "wall_seconds": NUMBER},
 }
+EVERY: Entries = {"time": ("seconds since 1970", _is_time)}
 ESTIMATED = ("source", "kind", "time")
 
 
 def problem(record: Record) -> str | None:
     """What is wrong with a record of a known kind, as "must …, but …"; None if nothing is."""
     kind = record["kind"]
-    found = _problems(ENTRIES.get(kind, {}), record)
+    found = _problems(ENTRIES.get(kind, {}), record) or _problems(EVERY, record)
     if found is not None:
         return found
     if kind == "task":
@@ -206,9 +220,6 @@ def _problems(entries: Entries, record: Mapping[str, Any]) -> str | None:
         value = record[name]
         if not (isinstance(value, check) if isinstance(check, type) else check(value)):
             return f"must have as {name!r} {what}, but has {shown(value)}"
-    time = record.get("time", 0)
-    if not (_is_number(time) and 0 <= time <= LAST_TIME):
-        return f"must have as 'time' seconds since 1970, but has {shown(time)}"
     return None
 
 

@@ -212,11 +212,11 @@ class CellSearch:
         was changed) is left out of what the sampler learns.
         """
         # A grid may have got more points since: it is gone through from its beginning.
-        if self._sampling.size is None:
+        if sampler and self._sampling.size is None:
             self._number = sampler["number"] + (1 if sampler["asked"] else 0)
         if trial.id not in self._launched:
             fits = self.cell.misfit(trial.searched) is None
-            self._launched[trial.id] = Launched(trial, dict(sampler["attrs"]), fits)
+            self._launched[trial.id] = Launched(trial, dict(sampler.get("attrs", {})), fits)
 
     def close(self) -> None:
         """Ends the search: no further proposals."""

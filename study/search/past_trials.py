@@ -35,6 +35,11 @@ class PastTrials:
         return [self.planned(trial.trial) for trial in trials if not trial.ended]
 
     def _as_planned(self, trial: TrialHistory) -> PlannedTrial:
+        if trial.cell not in self._cells:
+            raise ValueError(
+                f"trial {trial.trial} must be of a cell of {self._history.source}, but is of "
+                f"{trial.cell!r}."
+            )
         cell = self._cells[trial.cell]
         role: Role = "search" if trial.role == "search" else "confirm"
         try:

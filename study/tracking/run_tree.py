@@ -72,8 +72,8 @@ class RunTree:
 
     def give_up(self, record: Record) -> None:
         """Takes note that a record is not written: a replay must not pass its trial over."""
-        if "trial" in record:
-            self._incomplete.add(record["trial"])
+        if isinstance(trial := record.get("trial"), str):
+            self._incomplete.add(trial)
 
     def _study(self, record: Record) -> None:
         self._runs.splits |= record["splits"]
