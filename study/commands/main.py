@@ -150,10 +150,9 @@ def _replay(options: argparse.Namespace) -> Callable[[], int]:
 
 
 def _found(wanted: str, options: argparse.Namespace, option: str) -> StudyFolder:
-    """The folder of a study, which is said where it was found by a name."""
+    """The folder of a study, which is said."""
     folder = StudyFolder.find(wanted, _roots(options), option)
-    if Path(wanted).resolve() not in (folder.path.resolve(), folder.ledger.resolve()):
-        say(f"Study: {folder.path}")
+    say(f"Study: {folder.path}")
     return folder
 
 
@@ -198,11 +197,17 @@ def _plan(options: argparse.Namespace, hint: str) -> "Plan":
     name = options.file or DEFAULT
     path = shipped.get(name, Path(name))
     try:
+        if name in shipped and options.file and Path(name).is_file():
+            raise ValueError(
+                f"{name}: may be the study that comes along or the file {Path(name).resolve()}; "
+                f"give the path of one: {path} or ./{name}"
+            )
         there = path.exists()
         # On a cluster's head, where `ray submit` works in the home folder.
         mounted = Path.home() / PROJECT_FOLDER / path
         if not there and not path.is_absolute() and mounted.is_file():
             path, there = mounted, True
+            say(f"Study file: {path}")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if not there:

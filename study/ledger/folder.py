@@ -165,8 +165,8 @@ class StudyFolder:
     def find(cls, wanted: str, roots: Sequence[Path], option: str) -> Self:
         """The folder of a study: a folder, its ledger, or a name below a root.
 
-        A name is that of a folder, or else of a study, or else how the names of folders begin; of
-        these three the first that there is.
+        A name is that of a folder (where this was started, or below a root), or else of a study, or
+        else how the names of folders begin; of these three the first that there is.
 
         Raises:
             ValueError: if there is none, or there are several, naming the option of study/run.py.
@@ -174,14 +174,12 @@ class StudyFolder:
         path = Path(wanted)
         if path.name == LEDGER and path.is_file():
             return cls(path.parent)
-        if (path / LEDGER).is_file():
+        here = (path / LEDGER).is_file()
+        if here and path.name != wanted:
             return cls(path)
-        ledgers = [
-            ledger
-            for root in roots
-            if wanted and path.name == wanted
-            for ledger in sorted(root.glob(f"*/{LEDGER}"))
-        ]
+        ledgers = [path / LEDGER] if here else []
+        if wanted and path.name == wanted:
+            ledgers += [ledger for root in roots for ledger in sorted(root.glob(f"*/{LEDGER}"))]
         for takes in (
             lambda ledger: ledger.parent.name == wanted,
             lambda ledger: study_name(ledger) == wanted,
@@ -191,7 +189,7 @@ class StudyFolder:
                 dict.fromkeys(ledger.parent.resolve() for ledger in filter(takes, ledgers))
             )
             if len(found) == 1:
-                return cls(found[0])
+                return cls(path if here else found[0])
             if found:
                 newest = sorted(found, key=lambda place: -(place / LEDGER).stat().st_mtime)
                 listed = "".join(f"\n  {place}" for place in newest)

@@ -84,7 +84,7 @@ def test_a_ledger_of_a_newer_version_is_refused_before_anything_else(
     for option in ("--report", "--resume"):
         assert command(option, study) == (
             2,
-            "",
+            f"Study: {study}\n",
             f"error: a ledger must be of version {VERSION} at most to be read by this release, but "
             f"{study / 'ledger.jsonl'} has version {VERSION + 1}: it was written by a newer one; "
             f"update this project.\n",

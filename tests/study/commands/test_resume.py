@@ -47,7 +47,7 @@ def test_what_would_change_the_meaning_of_trials_is_refused(
     before = (output / "ledger.jsonl").read_bytes()
     assert command("--resume", output, "--set", "optim.epochs=3") == (
         2,
-        "",
+        f"Study: {output}\n",
         f"error: {output}/ledger.jsonl: fixed optim.epochs must stay 1 on --resume, but got 3; "
         "what may change is trials, budget, resources, max_concurrent, retries, storage, export, "
         "tracking, and grid and seeds may get further values.\n",

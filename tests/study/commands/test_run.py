@@ -75,6 +75,16 @@ def test_a_file_that_cannot_be_read_is_refused(
     assert command("some.yaml") == (2, "", expected)
 
 
+def test_a_file_called_as_a_study_that_comes_along_is_refused(
+    study_file: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_file.rename(tmp_path / "quickstart")
+    code, _, err = command("quickstart", "--validate")
+    assert code == 2 and f"or the file {tmp_path / 'quickstart'}; give the path of one" in err
+    assert command("./quickstart", "--validate").code == 0
+
+
 def test_a_folder_in_use_is_refused(study_file: Path, command: Command) -> None:
     code, _, err = command(study_file, "--output", study_file.parent)
     assert (code, "--output must be a new or an empty folder" in err) == (2, True)

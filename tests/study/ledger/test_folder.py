@@ -98,6 +98,19 @@ def test_the_study_of_that_name_comes_before_those_that_only_begin_so(
     assert str(named) in str(error.value) and str(again) in str(error.value)
 
 
+def test_a_folder_here_and_one_in_the_results_of_the_same_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_in(tmp_path / "s", "s")
+    assert StudyFolder.find("s", [Path("results")], "--resume").path == Path("s")
+    study_in(tmp_path / "results" / "s", "s")
+    with pytest.raises(ValueError, match="give the folder"):
+        StudyFolder.find("s", [Path("results")], "--resume")
+    for name in ("./s", "s/ledger.jsonl"):
+        assert StudyFolder.find(name, [Path("results")], "--resume").path == Path("s")
+
+
 def test_folders_of_one_moment_are_claimed_once_each(tmp_path: Path) -> None:
     place = tmp_path / "results" / "s-1"
     with ThreadPoolExecutor(8) as pool:

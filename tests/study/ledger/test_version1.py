@@ -116,7 +116,7 @@ def test_it_is_replayed(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_it_is_not_gone_on_with(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--resume", str(folder), "--set", "trials=5"]) == 2
     assert capsys.readouterr() == (
-        "",
+        f"Study: {folder}\n",
         f"error: {folder / 'ledger.jsonl'} must be of version 2 to be gone on with, but it is of "
         f"version 1: go on with the release of this project that wrote it; --report, --replay and "
         f"--compare read it.\n",
