@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables import metrics, usage
 from trainables.config import TrialConfig
+from trainables.config.trial import CAME_LATER
 from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
 from trainables.data.stream import ImageSet, class_incremental, joined
 from trainables.fitting import train_epochs
@@ -159,13 +160,13 @@ class SequentialTrainer:
                 f"checkpoint {path} must be of version {CHECKPOINT_VERSION}, "
                 f"but it is of {state['version']}."
             )
-        params = self.config.to_params()
-        compared = set(params) - set(FREE_KEYS)
-        other = sorted(key for key in compared if state["params"].get(key) != params[key])
+        here, there = self.config.to_params(), {**CAME_LATER, **state["params"]}
+        compared = set(here) - set(FREE_KEYS)
+        other = sorted(key for key in compared if there.get(key) != here[key])
         if other:
             raise ValueError(
                 f"checkpoint {path} must be of this trial's config, but {other[0]} is "
-                f"{state['params'].get(other[0])!r} there and {params[other[0]]!r} here."
+                f"{there.get(other[0])!r} there and {here[other[0]]!r} here."
             )
         self._generator.set_state(state["generator"].cpu())
         self._model.load_changes(state["model"], self._method.trains_backbone)

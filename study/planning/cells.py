@@ -11,7 +11,7 @@ from study.ledger import OF_SEARCH, Record, records
 from study.planning import space
 from study.planning.space import Conditions, Space
 from study.planning.spec import StudySpec
-from trainables.config import Params, TrialConfig
+from trainables.config import Params, TrialConfig, as_before
 
 Role: TypeAlias = Literal["search", "confirm"]
 EVALUATION: Mapping[Role, str] = {"search": "validation", "confirm": "test"}
@@ -23,9 +23,9 @@ class PlannedTrial:
     """One training run: all that it depends on is in `params` (flat, every key present).
 
     `id` is a stable hash of cell and params, so that it is the same in every run of a study. The
-    hash of the split is left out: a driver without the files does not know it. `tasks` is the
-    number of tasks that it sees: fewer than the stream has where the protocol looks at the first
-    ones only.
+    hash of the split is left out: a driver without the files does not know it. So are keys that
+    came later, where they say what trials before them did. `tasks` is the number of tasks that it
+    sees: fewer than the stream has where the protocol looks at the first ones only.
     """
 
     id: str
@@ -130,6 +130,6 @@ def text(value: Any) -> str:
 
 
 def _hash(cell_id: str, params: Params) -> str:
-    hashed = {key: value for key, value in params.items() if key != SPLIT_KEY}
+    hashed = {key: value for key, value in as_before(params).items() if key != SPLIT_KEY}
     canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{cell_id}\n{canonical}".encode()).hexdigest()[:16]

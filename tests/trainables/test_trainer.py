@@ -72,6 +72,15 @@ def test_a_checkpoint_of_another_trial_or_version_is_refused(
         other = SequentialTrainer(tiny("sd_lora", {key: value}))
         with pytest.raises(ValueError, match=rf"{key} is {kept!r} there and {value!r} here"):
             other.restore(tmp_path)
+    # One from before a key is taken where the key says what was done then.
+    path = tmp_path / trainer_module.CHECKPOINT_NAME
+    state = torch.load(path, weights_only=True)
+    del state["params"]["method.head_init"], state["params"]["data.test_view"]
+    torch.save(state, path)
+    SequentialTrainer(tiny("sd_lora")).restore(tmp_path)
+    other = SequentialTrainer(tiny("sd_lora", {"method.head_init": "linear"}))
+    with pytest.raises(ValueError, match="head_init is 'small_normal' there and 'linear' here"):
+        other.restore(tmp_path)
     monkeypatch.setattr(trainer_module, "CHECKPOINT_VERSION", 4)
     with pytest.raises(ValueError, match=r"must be of version 4, but it is of 3\."):
         SequentialTrainer(tiny("sd_lora")).restore(tmp_path)

@@ -6,7 +6,7 @@ from trainables.config.data import DataConfig, validation_images
 from trainables.config.optim import OptimConfig
 from trainables.config.presets import expand as published_settings
 from trainables.config.presets import published_seeds
-from trainables.config.trial import Params, TrialConfig, known_keys
+from trainables.config.trial import Params, TrialConfig, as_before, known_keys
 
 __all__ = [
     "BackboneConfig",
@@ -14,6 +14,7 @@ __all__ = [
     "OptimConfig",
     "Params",
     "TrialConfig",
+    "as_before",
     "catalog",
     "known_keys",
     "published_seeds",

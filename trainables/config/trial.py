@@ -22,6 +22,11 @@ TOP_LEVEL: Mapping[str, Any] = MappingProxyType(
     {"seed": int, "preset": str | None, "recipe": str | None, "diagnostics": bool}
 )
 
+# Keys that came later, with what every trial before them did: a study goes on with its trials.
+CAME_LATER: Mapping[str, Scalar] = MappingProxyType(
+    {"data.test_view": "bilinear", "method.head_init": "small_normal"}
+)
+
 
 class MethodConfig(Protocol):
     """What the config of every method offers; the fields are the method's own."""
@@ -136,6 +141,15 @@ class TrialConfig:
             for field in dataclasses.fields(config):
                 flat[f"{group}.{field.name}"] = getattr(config, field.name)
         return flat
+
+
+def as_before(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat params without keys that came later and say what trials before them did anyway."""
+    return {
+        key: value
+        for key, value in params.items()
+        if key not in CAME_LATER or value != CAME_LATER[key]
+    }
 
 
 def known_keys(method: str) -> dict[str, Any]:

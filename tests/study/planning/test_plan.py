@@ -61,6 +61,21 @@ def test_a_trial_keeps_its_id_where_the_driver_has_no_files() -> None:
     assert pinned.params == {**trial.params, "data.split_sha256": "0" * 64}
 
 
+@pytest.mark.parametrize(
+    ("method", "trial"),
+    [("inflora", "f4a816ebc214fd1d"), ("sd_lora", "514b05c25aa5114c")],
+)
+def test_a_trial_keeps_the_id_of_releases_without_the_keys_that_came_later(
+    method: str, trial: str
+) -> None:
+    axes = {"method.name": [method], "data.tasks": [2]}
+    (cell,) = small_plan(grid=axes).cells
+    # Those are of the release 7788856.
+    assert cell.trial("confirm", {}, 0).id == trial
+    (other,) = small_plan(grid=axes, fixed={"method.head_init": "uniform_fan"}).cells
+    assert other.trial("confirm", {}, 0).id != trial
+
+
 def test_what_the_cell_sets_is_not_searched() -> None:
     plan = small_plan(
         grid={"method.name": ["inflora"], "method.rank": [2, 4]},
