@@ -24,6 +24,7 @@ class BackboneInfo:
 
     `image_size` is the only one it takes, in pixels, `channels` the number of channels; None
     where it is built for the data's.
+    `misfit` says why pretrained weights do not fit the size of the images; None where they do.
     `pixel_statistics` says whether mean and deviation of its pretraining's pixels are known.
     """
 
@@ -33,3 +34,4 @@ class BackboneInfo:
     pretrained: bool
     pixel_statistics: bool = False
     channels: int | None = None
+    misfit: str | None = None

@@ -1,7 +1,6 @@
 """timm networks by name: built, or described without weights; slow to import."""
 
 import difflib
-import inspect
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -48,7 +47,7 @@ def create_timm_network(
     replaces entries of its pretrained configuration (timm's `pretrained_cfg_overlay`).
     """
     # timm resamples position embeddings and windows, but only where it is told the size.
-    sized = {"img_size": image_size} if _takes_image_size(name) else {}
+    sized = {"img_size": image_size} if _takes_image_size(name, image_size) else {}
     network: nn.Module = timm.create_model(
         name,
         pretrained=pretrained,
@@ -89,15 +88,42 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
         image_size=None,
         pretrained=bool(known is not None and known.has_weights),
         pixel_statistics=known is not None,
+        misfit=_misfit(name, image_size, channels) if known and known.has_weights else None,
     )
 
 
 @cache
-def _takes_image_size(name: str) -> bool:
-    """Whether the class of a model has `img_size` in its signature; convolutions do not."""
+def _takes_image_size(name: str, image_size: int) -> bool:
+    """Whether a model is built for images of a size; convolutions are not."""
+    try:
+        with torch.device("meta"), _WithoutValues():
+            timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        return False
+    except MISFIT:
+        # It is asked for again, and the error is said then.
+        return True
+    return True
+
+
+def _misfit(name: str, image_size: int, channels: int) -> str | None:
+    """Why weights as timm keeps them do not fit images of a size; None where they do.
+
+    What timm would load is loaded without values: it resamples what it knows to resample.
+    """
+    if not _takes_image_size(name, image_size):
+        return None
     with torch.device("meta"), _WithoutValues():
-        prototype = timm.create_model(name, pretrained=False, num_classes=0)
-    return "img_size" in inspect.signature(type(prototype)).parameters
+        weights = timm.create_model(name, pretrained=False).state_dict()
+        try:
+            create_timm_network(name, image_size, channels, True, overlay={"state_dict": weights})
+        except RuntimeError as error:
+            mismatch = [line for line in str(error).splitlines() if "size mismatch" in line]
+            # Anything else is of this way to find out, which has no values.
+            return mismatch[0].strip().partition(": copying")[0] if mismatch else None
+    return None
 
 
 def _pretrained_cfg(name: str, embedded: tuple[str, ...]) -> Any:

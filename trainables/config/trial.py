@@ -88,6 +88,12 @@ class TrialConfig:
                 f"backbone.pretrained must be false for backbone.name {self.backbone.name}: "
                 f"no pretrained weights exist."
             )
+        if self.backbone.pretrained and not local and network.misfit:
+            raise ValueError(
+                f"{key} must be one that the pretrained weights of {self.backbone.name} fit, but "
+                f"at {size} pixels they do not ({network.misfit}); backbone.image_size sets that "
+                f"of the network apart from the data's."
+            )
         if self.backbone.normalise == "pretrained" and not network.pixel_statistics:
             raise ValueError(
                 f"backbone.normalise must be 'none' for backbone.name {self.backbone.name}: "

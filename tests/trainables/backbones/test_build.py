@@ -62,7 +62,6 @@ def test_timm_networks_take_branches(
     ("name", "size", "message"),
     [
         ("vit_tiny_patch16_224", 8, "1 × 8 × 8 images, but vit_tiny_patch16_224 cannot"),
-        ("levit_128", 32, "1 × 32 × 32 images, but levit_128 cannot take them"),
         ("vit_tiny_patch16_224.no_tag", 32, r"or one of \['vit_tiny_patch16_224.augreg_in21k'"),
         ("resnet81", 32, r"a timm model, but got 'resnet81'. Close names: \['resnet18'"),
     ],
@@ -70,6 +69,29 @@ def test_timm_networks_take_branches(
 def test_what_timm_cannot_do_is_said(name: str, size: int, message: str) -> None:
     with pytest.raises(ValueError, match=f"backbone.name must be .*{message}"):
         describe(name, ("compact_vit",), size, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "misfit"),
+    [
+        ("deit_tiny_distilled_patch16_224", None),
+        ("swin_s3_tiny_224", None),
+        ("resnet18", None),
+        ("levit_128", "size mismatch for stages.0.blocks.0.attn.attention_biases"),
+        ("mixer_s32_224", None),
+        ("mixer_b16_224", "size mismatch for blocks.0.mlp_tokens.fc1.weight"),
+        ("cait_xxs24_224", "size mismatch for pos_embed"),
+    ],
+)
+def test_image_size_is_tried_and_so_are_the_weights(name: str, misfit: str | None) -> None:
+    assert describe(name, (), 64, 3).misfit == misfit
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_built() -> None:
+    changes = {"backbone.name": "cait_xxs24_224", "backbone.image_size": 64}
+    with pytest.raises(ValueError, match="image_size must be one that the pretrained weights of"):
+        tiny("linear_heads", {**changes, "backbone.pretrained": True})
+    assert tiny("linear_heads", changes).input_size == 64
 
 
 def test_attention_that_reads_its_weight_is_found_before_anything_is_built() -> None:

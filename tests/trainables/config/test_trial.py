@@ -40,7 +40,7 @@ def test_flat_form_goes_there_and_back(method: str) -> None:
         ({"backbone.adapt": ["x"]}, "backbone.adapt must be a non-empty list"),
         ({**GAUSSIAN, "backbone.name": "test_vit"}, "no pretrained weights"),
         ({"backbone.name": "vit_tinny_patch16_224"}, r"Close names: \['vit_tiny_patch16_224'"),
-        ({"backbone.name": "levit_128"}, "a model for 1 × 32 × 32 images, but levit_128 cannot"),
+        ({"backbone.name": "levit_128"}, "pretrained weights of levit_128 fit, but at 32 pixels"),
         ({"backbone.normalise": "pretrained"}, "backbone.normalise must be .none. for .*compact"),
         ({"data.validation_share": 0.99}, "leaves no training image"),
         ({"optim.weight_decay": float("nan")}, "optim.weight_decay must be a finite number"),
