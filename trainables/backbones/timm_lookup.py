@@ -64,7 +64,8 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
     """Looks an image model up in timm and runs it on the meta device, without weights.
 
     ValueError if timm has no such model (close names are listed), it does not take images of
-    `channels` × `image_size` × `image_size` pixels, or its features aren't vectors.
+    `channels` × `image_size` × `image_size` pixels, its features aren't vectors, or it has
+    several classifiers that see other things than its features.
     """
     known = _pretrained_cfg(name, embedded)
     try:
@@ -82,6 +83,7 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
             f"backbone.name must be a model with one feature vector an image, (1, width), "
             f"but {name} gives {shape}."
         )
+    _check_classifiers(name, known, network, features.shape[1])
     return BackboneInfo(
         layers=layers,
         patch_size=_patch_size(network),
@@ -124,6 +126,30 @@ def _misfit(name: str, image_size: int, channels: int) -> str | None:
             # Anything else is of this way to find out, which has no values.
             return mismatch[0].strip().partition(": copying")[0] if mismatch else None
     return None
+
+
+def _check_classifiers(name: str, known: Any, network: nn.Module, width: int) -> None:
+    """Refuses a model with several classifiers that see other things than its features.
+
+    `network` is the model without them. Where all see the features, one can stand for each.
+    """
+    names = getattr(known, "classifier", None)
+    if not isinstance(names, tuple | list):
+        return
+    with torch.device("meta"), _WithoutValues():
+        whole = timm.create_model(name, pretrained=False, num_classes=2)
+    for place in names:
+        layer = whole.get_submodule(place)
+        if getattr(layer, "in_features", width) != width:
+            found = f"{place} sees {layer.in_features} of {width} features"
+        elif getattr(network, place.partition(".")[0]) is None:
+            found = f"the scores of {place} are of other features"
+        else:
+            continue
+        raise ValueError(
+            f"backbone.name must be a model whose classifiers see its features, but of the "
+            f"{len(names)} of {name} {found}."
+        )
 
 
 def _pretrained_cfg(name: str, embedded: tuple[str, ...]) -> Any:

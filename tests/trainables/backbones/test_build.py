@@ -87,6 +87,21 @@ def test_image_size_is_tried_and_so_are_the_weights(name: str, misfit: str | Non
     assert describe(name, (), 64, 3).misfit == misfit
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [
+        ("efficientvim_m1_dist", 64, "of the 8 of efficientvim_m1_dist heads.0 sees 128 of 960"),
+        ("volo_d1_224", 64, "of the 2 of volo_d1_224 the scores of aux_head are of other features"),
+        ("crossvit_tiny_240", 240, "of the 2 of crossvit_tiny_240 head.0 sees 96 of 288 features"),
+    ],
+)
+def test_classifiers_of_other_things_than_the_features_are_refused(
+    name: str, size: int, found: str
+) -> None:
+    with pytest.raises(ValueError, match=f"backbone.name must be a model .*{found}"):
+        describe(name, (), size, 3)
+
+
 def test_weights_that_do_not_fit_are_refused_before_anything_is_built() -> None:
     changes = {"backbone.name": "cait_xxs24_224", "backbone.image_size": 64}
     with pytest.raises(ValueError, match="image_size must be one that the pretrained weights of"):

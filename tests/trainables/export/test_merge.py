@@ -13,9 +13,17 @@ import torch
 from torch import nn
 
 from tests.trainables.trials import tiny, trained
+from trainables.backbones.timm_lookup import describe
 from trainables.config import catalog
 from trainables.export.merge import export, merged
 from trainables.trainer import SequentialTrainer
+
+# One of each family of timm whose networks have two; the others are refused (test_build.py).
+TWO_CLASSIFIERS = (
+    *("deit_tiny_distilled_patch16_224", "efficientformer_l1", "efficientformerv2_s0"),
+    *("iformer_m_distilled", "levit_128s", "pit_ti_distilled_224", "repvit_m0_9"),
+    "swiftformer_xs",
+)
 
 
 def saved(method: str, changes: dict[str, Any] | None, folder: Path) -> SequentialTrainer:
@@ -70,9 +78,7 @@ def test_other_networks(method: str, network: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(
-    "name", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientformer_l1"]
-)
+@pytest.mark.parametrize("name", TWO_CLASSIFIERS)
 def test_two_classifiers_keep_the_scores(name: str, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 224, 224, 3), dtype=np.uint8)
     split = np.repeat(["train", "test"], [8, 4])
@@ -80,9 +86,8 @@ def test_two_classifiers_keep_the_scores(name: str, tmp_path: Path) -> None:
     data = {"name": "npz:large", "root": str(tmp_path), "image_size": 224, "classes": 4}
     changes = {f"data.{key}": value for key, value in {**data, "tasks": 2}.items()}
     few = {"data.train_per_class": 2, "data.test_per_class": 1, "optim.epochs": 1}
-    own: dict[str, Any] = {"backbone.name": name, "backbone.pretrained": False}
-    if name.startswith("levit"):
-        own["backbone.layers"] = ["*.qkv.linear"]
+    layers = [layer.path for layer in describe(name, (), 224, 3).layers if layer.called]
+    own = {"backbone.name": name, "backbone.pretrained": False, "backbone.layers": layers[:1]}
     about = check(saved("linear_heads", {**changes, **few, **own}, tmp_path), tmp_path, 224)
     assert len(about["classifiers"]) == 2
 
