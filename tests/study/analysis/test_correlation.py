@@ -37,6 +37,8 @@ def test_across_trials_uses_the_mean_cause_and_the_final_effect() -> None:
     assert result.enough_evidence
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("n", [8, 20])
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
 def test_the_interval_over_trials_covers_the_truth(n: int, rho: float) -> None:
@@ -83,6 +85,7 @@ def test_within_trials_ranks_run_over_tasks() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_interval_within_trials_covers_the_truth() -> None:
     """Trials differ in their level of interference, which must not look like a correlation."""
     random = np.random.default_rng(0)

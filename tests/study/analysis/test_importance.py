@@ -86,6 +86,7 @@ def test_a_choice_can_matter() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_where_no_key_or_several_are_shown_to_matter_none_leads() -> None:
     def two(setting: Mapping[str, Any]) -> float:
         return by_rate(setting) + float(setting[EPSILON])

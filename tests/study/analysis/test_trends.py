@@ -66,6 +66,7 @@ def test_slopes_are_the_derivatives_of_the_curve(model: trend_models.TrendModel)
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", TRUTHS)
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_intervals_and_bands_cover_what_the_data_were_made_from(name: str, seeds: int) -> None:
@@ -97,6 +98,7 @@ def test_intervals_and_bands_cover_what_the_data_were_made_from(name: str, seeds
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_points_of_one_curve_that_depend_on_each_other_do_not_narrow_its_band() -> None:
     random = np.random.default_rng(1)
     x = tuple(float(task) for task in range(1, 21))

@@ -7,7 +7,7 @@ from study.evidence import intervals
 from study.evidence.intervals import welch
 from tests.study.report.made_up_trials import binomial_band
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 SIMULATIONS = 2000
 METHODS = ("a", "b", "c", "d")

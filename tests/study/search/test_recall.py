@@ -41,6 +41,7 @@ def check_every_stop(
 
 
 @some_and_all
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_that_was_stopped_goes_on_as_one_that_was_not(
