@@ -118,11 +118,13 @@ def guarded_output() -> Iterator[None]:
             # The next file that is opened would get its number, and what is printed.
             os.open(os.devnull, mode)
     before = sys.stdout, sys.stderr
+    # Of each other, not of what stands in their place by then: a live table puts itself there.
     streams = (
-        Output(sys.stdout or io.StringIO(), lambda text: say(text, error=True)),
-        Output(sys.stderr or io.StringIO(), say),
+        Output(sys.stdout or io.StringIO(), lambda text: print(text, file=error)),
+        Output(sys.stderr or io.StringIO(), lambda text: print(text, file=output)),
     )
-    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    output, error = (cast(TextIO, stream) for stream in streams)
+    sys.stdout, sys.stderr = output, error
     try:
         yield
     finally:

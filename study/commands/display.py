@@ -1,5 +1,6 @@
 """What a person sees while a study runs: a live table, or a line a trial without a terminal."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
@@ -41,6 +42,8 @@ class Display:
             get_renderable=lambda: self._beside.tried(self._table) or "",
             refresh_per_second=2,
             vertical_overflow="visible",
+            # Errors that go elsewhere stay there; at the terminal they stand above the table.
+            redirect_stderr=sys.stderr.isatty(),
         )
 
     def __enter__(self) -> Self:

@@ -1,4 +1,7 @@
 import io
+import os
+import pty
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -7,6 +10,7 @@ from rich.console import Console
 from study.commands.display import Display, summary_table
 from study.ledger import Record, history_of, records
 from study.planning.cells import Plan, Role
+from study.system import guarded_output, say
 from tests.study.histories import facts, timed
 from tests.study.small_study import records_of, small_plan
 
@@ -185,3 +189,19 @@ def test_names_are_no_markup_and_no_commands() -> None:
     console.print(summary_table([{"cell": name} for name in names], "title"))
     for shown in ("[/]", "[red]x", "\\x1b[2J", "a\\u202eb"):
         assert f" {shown} " in file.getvalue()
+
+
+@pytest.mark.parametrize("said", ["The terminal takes nothing more (", "later\n"])
+def test_a_terminal_that_is_gone_is_said_where_errors_go(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    plan = small_plan(grid=ONE_CELL)
+    terminal, inner = pty.openpty()
+    with os.fdopen(inner, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", error := io.StringIO())
+        with guarded_output(), Display(plan, history_of([]), Console()):
+            os.close(terminal)
+            say("lost")
+            say("later", error=True)
+        assert said in error.getvalue()
