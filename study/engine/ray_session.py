@@ -65,7 +65,8 @@ def ray_session(log: Path) -> Iterator[bool]:
     with _logging_to(log), contextlib.ExitStack() as stack:
         if address == LOCAL:
             _clear_old_folders()
-            # For Ray's sockets, whose paths may have 107 bytes at most.
+            # For Ray's sockets, whose paths may have 107 bytes at most. Its own folder Ray opens to
+            # everybody, so that it lies in one that is this user's alone.
             short = SHORT if os.access(SHORT, os.W_OK) else None
             folder = tempfile.mkdtemp(prefix=PREFIX, dir=short)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -84,7 +85,7 @@ def ray_session(log: Path) -> Iterator[bool]:
                     address=LOCAL,
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=folder,
+                    _temp_dir=str(Path(folder, "ray")),
                     **QUIET,
                 )
         else:

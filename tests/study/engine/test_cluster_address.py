@@ -1,6 +1,7 @@
 """Which Ray is joined: found at once, never waited for."""
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -235,6 +236,9 @@ def test_of_old_folders_of_ray_only_ones_own_are_opened(
     monkeypatch.setattr(ray_session, "SHORT", tmp_path)
     (victim := tmp_path / "thesis").write_text("my thesis")
     (folder := tmp_path / "study-ray-old").mkdir(mode=0o700)
+    # As Ray makes its own.
+    (folder / "ray").mkdir()
+    (folder / "ray").chmod(0o777)
     lock = folder / "lock"
     if planted in ("nothing", "a link to a folder"):
         lock.touch()
@@ -246,7 +250,7 @@ def test_of_old_folders_of_ray_only_ones_own_are_opened(
         folder = folder.rename(tmp_path / "elsewhere")
         (tmp_path / "study-ray-old").symlink_to(folder)
     elif planted == "a file":
-        folder.rmdir()
+        shutil.rmtree(folder)
         folder.write_text("no folder")
     elif planted.startswith("a folder"):
         folder.chmod(0o777 if planted.endswith("to") else 0o770)

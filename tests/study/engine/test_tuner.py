@@ -14,6 +14,7 @@ from study.engine.tuner import run_study
 from study.ledger import History, Journal, Record, StorageError, StudyFolder
 from study.planning.cells import Plan
 from study.search import PastTrials
+from study.system import is_private
 from tests.study.fake_trainable import FakeTrainable
 from tests.study.histories import journal_of
 from tests.study.small_study import small_plan
@@ -49,6 +50,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert not ray.is_initialized()
     assert left == [(False, 0)]
     assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("folder")
+def test_nobody_else_gets_at_the_files_of_a_ray_that_is_started_here() -> None:
+    # It is open to everybody itself.
+    opened = Path(ray._private.worker.global_worker.node.get_temp_dir_path())
+    assert is_private(opened.parent)
 
 
 @pytest.mark.usefixtures("folder")
