@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import pwd
+import re
 import shutil
 import stat
 import sys
@@ -21,6 +22,10 @@ COMMANDS = {
     **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F)},
     **{code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))},
 }
+# Letters of what was written that are kept until a stream has taken them: more than its buffer.
+MOST_UNSURE = 20_000
+# Commands for a terminal, of no use in a file.
+CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def say(text: str, error: bool = False) -> None:
@@ -43,9 +48,10 @@ def harmless(text: str) -> str:
 class Output:
     """A standard stream whose failures are nobody's failure.
 
-    What it cannot write is lost; where the stream takes nothing more (its disk is full, its reader
-    or its terminal is gone), this is said once, and from then on it leads nowhere, for processes
-    that are started later as well. A letter that it has no code for is shown as an escape.
+    Where the stream takes nothing more (its disk is full, its reader or its terminal is gone), this
+    is said once, and from then on it leads nowhere, for processes that are started later as well.
+    What it would have shown goes to a file, see `keep`; some of it may have been shown before. A
+    letter that it has no code for is shown as an escape.
 
     Args:
         stream: the stream that it stands for.
@@ -56,6 +62,9 @@ class Output:
         self._stream = stream
         self._tell = tell
         self.lost = False
+        self._place: Path | None = None
+        # Whether the stream has taken it is not known yet.
+        self._unsure = ""
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
 
@@ -64,12 +73,22 @@ class Output:
 
     def write(self, text: str) -> int:
         """Writes what can be written; returns the number of letters it was given."""
-        self._guarded(lambda: self._stream.write(text))
+        self._unsure = (self._unsure + text)[-MOST_UNSURE:]
+        taken = self._guarded(lambda: self._stream.write(text))
+        if taken and "\n" in text and getattr(self._stream, "line_buffering", False):
+            self._unsure = ""
         return len(text)
 
     def flush(self) -> None:
         """Hands on what was written, as far as it is taken."""
-        self._guarded(self._stream.flush)
+        if self._guarded(self._stream.flush):
+            self._unsure = ""
+
+    def keep(self, place: Path) -> None:
+        """Appends what the stream does not take any more to a file, as far as that takes it."""
+        self._place = place
+        if self.lost:
+            self._note()
 
     def isatty(self) -> bool:
         """Whether a person may be looking."""
@@ -83,16 +102,31 @@ class Output:
             except (OSError, ValueError) as error:
                 self._lose(error)
 
-    def _guarded(self, work: Callable[[], object]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> bool:
+        """Does what the stream must take; whether it has."""
         if self.lost:
-            return
+            self._note()
+            return False
         try:
             work()
+            return True
         except BlockingIOError:
             # Its reader is slow: what did not fit is lost, what comes later may fit.
             pass
         except (OSError, ValueError) as error:
             self._lose(error)
+        return False
+
+    def _note(self) -> None:
+        """Brings what the stream has not taken to the file, where there is one."""
+        if self._place is None or not self._unsure:
+            return
+        text, self._unsure = CONTROLS.sub("", self._unsure), ""
+        with (
+            contextlib.suppress(OSError),
+            self._place.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            file.write(text)
 
     def _lose(self, error: OSError | ValueError) -> None:
         self.lost = True
@@ -103,6 +137,7 @@ class Output:
             os.close(nowhere)
         reason = getattr(error, "strerror", None) or error
         self._tell(f"The terminal takes nothing more ({reason}): going on without it.")
+        self._note()
 
 
 @contextlib.contextmanager
@@ -133,9 +168,25 @@ def guarded_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def keep_output(place: Path) -> None:
+    """Appends what standard output or error does not take any more to a file from now on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Output):
+            stream.keep(place)
+
+
 def output_is_lost() -> bool:
     """Whether standard output takes nothing more."""
     return isinstance(sys.stdout, Output) and sys.stdout.lost
+
+
+def all_output_is_lost() -> bool:
+    """Whether neither standard output nor standard error takes anything more."""
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        # What waits in a buffer shows only now that it finds no taker.
+        stream.flush()
+    return all(isinstance(stream, Output) and stream.lost for stream in streams)
 
 
 def ensure_home() -> None:

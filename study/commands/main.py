@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from study.commands.options import SPLIT, check_options, parser, refuse_unknown
 from study.errors import MistakeError, brief
-from study.ledger import RESULTS, StudyFolder, refuse_planted, shared_folder
+from study.ledger import RESULTS, StudyFolder, is_full, refuse_planted, shared_folder
 from study.system import ensure_home, guarded_output, say
 
 if TYPE_CHECKING:
@@ -32,9 +32,16 @@ def run_command(arguments: Sequence[str], alone: bool) -> int:
         arguments: what stands behind the name of the program.
         alone: whether `ray submit` has brought study/run.py without the rest of the project.
     """
-    ensure_home()
     with guarded_output():
-        return _command(arguments, alone)
+        try:
+            ensure_home()
+            return _command(arguments, alone)
+        except (OSError, RuntimeError) as error:
+            if not is_full(error):
+                raise
+            reason = " ".join(str(error).split())
+            told = f"nothing more can be written ({reason}): make room, or bring the storage back."
+            return _refused(ValueError(told))
 
 
 def _command(arguments: Sequence[str], alone: bool) -> int:

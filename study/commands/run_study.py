@@ -2,15 +2,21 @@
 
 import contextlib
 import dataclasses
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from study.commands.display import Display, summary_table
-from study.commands.session import Beside, Interrupts, catch_interrupts, tracked
+from study.commands.session import (
+    Beside,
+    Interrupts,
+    LedgerWatch,
+    catch_interrupts,
+    lost_output,
+    saved,
+    tracked,
+)
 from study.engine import export_models, on_cluster
 from study.errors import LostError, MistakeError
 from study.ledger import (
@@ -22,6 +28,7 @@ from study.ledger import (
     StudyFolder,
     StudyRecords,
     check_paths,
+    is_full,
     read_history,
     records,
     storage_error,
@@ -38,10 +45,7 @@ from study.planning.data import (
 )
 from study.planning.openings import opening_records, resuming_records
 from study.search import PastTrials
-from study.system import output_is_lost, say
-
-# Between two looks at whether the ledger is where it was.
-LOOK_SECONDS = 2.0
+from study.system import keep_output, output_is_lost, say
 
 
 def begin_study(
@@ -97,13 +101,15 @@ def _session(
     """Runs a session whose first records are `opening`, then the warnings of the data."""
     start = time.monotonic()
     problem: LostError | None = None
+    study: StudyRecords | None = None
+    keep_output(folder.console_log)
     with catch_interrupts() as interrupts:
         console = Console()
         try:
             ledger = Ledger(folder.ledger, history.whole_bytes)
         except OSError as error:
             raise MistakeError(str(storage_error(folder, error))) from error
-        with tracked(plan.spec, folder):
+        with contextlib.suppress(LostError), tracked(plan.spec, folder):
             try:
                 with contextlib.closing(ledger):
                     _run(plan, folder, ledger, console, interrupts, history, past, opening, splits)
@@ -111,9 +117,9 @@ def _session(
                 # At once: what follows may take a while, or not come to its end.
                 say(f"error: {error}", error=True)
                 problem = error
+                raise
             finally:
-                saved = None if problem is None else problem.saved
-                study = _show(StudyFolder(saved or folder.path), history, console)
+                study = _show(folder, history, console, problem)
         say(f"Total time: {time.monotonic() - start:.0f} s")
     if problem is not None:
         return 1
@@ -155,7 +161,7 @@ def _run(
             raise storage_error(folder, error) from error
 
     start = time.monotonic()
-    lost = _LedgerWatch(ledger)
+    lost = LedgerWatch(ledger)
     with Display(plan, history, console) as display:
         journal = Journal(write, history, [display.tell])
         for record in opening:
@@ -176,54 +182,34 @@ def _run(
             # Ray's way to end while it is starting.
             if not interrupts:
                 raise
+        except (OSError, RuntimeError, MistakeError) as error:
+            # Where Ray's own folder is full, say.
+            if not is_full(error):
+                raise
+            raise storage_error(folder, error) from error
         finally:
             wall = time.monotonic() - start
             # On a full disk the ledger ends without it.
             with contextlib.suppress(StorageError):
-                journal.warn(late_warnings(plan, splits))
+                journal.warn([*late_warnings(plan, splits), *lost_output(folder)])
                 journal.append(records.finished("completed" if complete else "interrupted", wall))
             if ledger.is_lost():
-                raise _saved(ledger, folder)
+                raise saved(ledger, folder)
 
 
-class _LedgerWatch:
-    """Tells whether a ledger is lost; looks every few seconds, and trusts no single look."""
+def _show(
+    folder: StudyFolder, history: History, console: Console, problem: LostError | None
+) -> StudyRecords | None:
+    """Writes the report and shows its summary; None where there is no report, with a message.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._looked = time.monotonic()
-        self._lost = 0
-
-    def __call__(self) -> bool:
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
-            self._lost = self._lost + 1 if self._ledger.is_lost() else 0
-        return self._lost > 1
-
-
-def _saved(ledger: Ledger, folder: StudyFolder) -> LostError:
-    """Saves the records of a ledger that is not at its place any more; says where they are."""
-    for parent in (folder.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir())):
-        try:
-            if parent.is_dir():
-                place = StudyFolder.claimed(parent / f"{folder.path.name}-saved")
-                ledger.save(place.ledger)
-                break
-        except OSError:
-            continue
-    else:
-        return LostError(f"{folder.ledger} is not there any more, and nothing could be saved.")
-    return LostError(
-        f"{folder.ledger} is not there any more: it, or its folder, was deleted or renamed. Its "
-        f"records are saved in {place.path}. Put the folder back, or go on with: "
-        f"{place.command('--resume')}",
-        place.path,
-    )
-
-
-def _show(folder: StudyFolder, history: History, console: Console) -> StudyRecords | None:
-    """Writes the report and shows its summary; None where there is no report, with a message."""
-    study = Beside(f"Writing the report (everything is in {folder.ledger})").tried(
+    `problem` is what the study was stopped by, which has been said.
+    """
+    if problem is not None and problem.saved is not None:
+        folder = StudyFolder(problem.saved)
+    if isinstance(problem, StorageError) and history.study is None:
+        return None
+    is_known = is_full if isinstance(problem, StorageError) else None
+    study = Beside(f"Writing the report (everything is in {folder.ledger})", is_known).tried(
         _write, folder, history
     )
     if study is not None:

@@ -1,14 +1,20 @@
 """What surrounds a run: signals, taken note of instead of acted upon at once, and MLflow."""
 
 import contextlib
+import shutil
 import signal
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import ParamSpec, TypeVar
 
-from study.ledger import StorageError, StudyFolder
+from study.errors import LostError
+from study.ledger import Ledger, StorageError, StudyFolder, is_full
 from study.planning import StudySpec
-from study.system import say
+from study.system import all_output_is_lost, say
 from study.tracking import Tracker, browse_lines, default_uri, missing_in_mlflow
 
 P = ParamSpec("P")
@@ -16,6 +22,8 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRACKING_SECONDS = 60
+# Between two looks at whether the ledger is where it was.
+LOOK_SECONDS = 2.0
 
 
 class Interrupts:
@@ -36,12 +44,13 @@ class Interrupts:
 class Beside:
     """What a study has beside its records, and goes on without: `what` is how it is called.
 
-    Whatever it raises, but for a ledger that takes nothing more, is said once on standard error;
-    it is not called again.
+    Whatever it raises, but for a ledger that takes nothing more, is said once on standard error,
+    unless `is_known` says that it has been said; it is not called again.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, is_known: Callable[[BaseException], bool] | None = None) -> None:
         self.what = what
+        self.is_known = is_known
         self.lost = False
 
     def tried(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -54,8 +63,9 @@ class Beside:
             raise
         except Exception as error:  # noqa: BLE001 (of whatever kind: the records come first)
             self.lost = True
-            reason = f"{type(error).__name__}: {error}"
-            say(f"{self.what} failed ({reason}): going on without it.", error=True)
+            if self.is_known is None or not self.is_known(error):
+                reason = f"{type(error).__name__}: {error}"
+                say(f"{self.what} failed ({reason}): going on without it.", error=True)
             return None
 
 
@@ -90,9 +100,101 @@ def tracked(spec: StudySpec, folder: StudyFolder) -> Iterator[None]:
         say(f"MLflow: tracking was off; to bring the study there later: {later}")
         return
     tracker = Tracker(folder, default_uri(folder))
+    full = False
     try:
         yield
+    except BaseException as error:
+        # Said already; what MLflow has no room for is written when the study goes on.
+        full = is_full(error)
+        raise
     finally:
-        if not tracker.close(TRACKING_SECONDS):
+        if not tracker.close(TRACKING_SECONDS) and not full:
             say(missing_in_mlflow(tracker.failure, folder))
     say("MLflow: " + "\n  then open ".join(browse_lines(folder, tracker.experiment)))
+
+
+class LedgerWatch:
+    """Tells whether a ledger is lost; looks every few seconds, and trusts no single look."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._looked = time.monotonic()
+        self._lost = 0
+
+    def __call__(self) -> bool:
+        """Whether it is lost, as far as that has been seen."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._lost = self._lost + 1 if self._ledger.is_lost() else 0
+        return self._lost > 1
+
+    @contextlib.contextmanager
+    def telling(self, tell: Callable[[], object]) -> Iterator[None]:
+        """Looks by itself while it is active, from another thread; calls `tell` once it is lost."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(LOOK_SECONDS / 2):
+                if self():
+                    tell()
+                    return
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def saved(ledger: Ledger, folder: StudyFolder, option: str = "--resume") -> LostError:
+    """Saves the records of a ledger that is not at its place any more; says where they are.
+
+    `option` of study/run.py is what can be done with them: --resume or --report.
+    """
+    verb = "go on with" if option == "--resume" else "report them with"
+    for parent in _parents(folder):
+        try:
+            place = StudyFolder.claimed(parent / f"{folder.path.name or 'study'}-saved")
+        except OSError:
+            continue
+        try:
+            ledger.save(place.ledger)
+            break
+        except OSError:
+            # There was room for a folder alone.
+            shutil.rmtree(place.path, ignore_errors=True)
+    else:
+        return LostError(f"{folder.ledger} is not there any more, and nothing could be saved.")
+    return LostError(
+        f"{folder.ledger} is not there any more: it, or its folder, was deleted or renamed. Its "
+        f"records are saved in {place.path}. Put the folder back, or {verb}: "
+        f"{place.command(option)}",
+        place.path,
+    )
+
+
+def _parents(folder: StudyFolder) -> Iterator[Path]:
+    """Folders that records can be saved to: beside the study, here, and a temporary one."""
+    finds: tuple[Callable[[], Path], ...] = (
+        lambda: folder.path.resolve().parent,
+        Path.cwd,
+        lambda: Path(tempfile.gettempdir()),
+    )
+    for find in finds:
+        # This process may stand in a folder that is gone, and no temporary one take a file.
+        with contextlib.suppress(OSError):
+            parent = find()
+            if parent.is_dir():
+                yield parent
+
+
+def lost_output(folder: StudyFolder) -> list[str]:
+    """A warning, where nobody could be told anything any more."""
+    if not all_output_is_lost():
+        return []
+    return [
+        f"Neither standard output nor standard error took anything more; what they would have "
+        f"shown is in {folder.console_log.name}."
+    ]

@@ -133,7 +133,7 @@ class _Session:
     start: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.written = Journal(self._write, self.journal.history, self.journal.listeners)
+        self.written = self.journal.through(self._write)
         self.checkpoints = Checkpoints(self.folder, self.written)
 
     def run(self, trainable: type[tune.Trainable], stopped: Callable[[], bool]) -> bool:

@@ -23,7 +23,7 @@ RESULTS = "results"
 LEFTOVERS = frozenset(
     (
         *("lock", LEDGER, "ray", "ray.log", "report", "mlflow-artifacts"),
-        *("mlflow.db", "mlflow.db.lock", "mlflow.lock", "mlflow.log"),
+        *("mlflow.db", "mlflow.db.lock", "mlflow.lock", "mlflow.log", "console.log"),
     )
 )
 # Bytes of a study's record.
@@ -64,6 +64,8 @@ class StudyFolder:
     database = _Inside("mlflow.db")
     artifacts = _Inside("mlflow-artifacts")
     tracking_log = _Inside("mlflow.log")
+    # What the terminal did not take.
+    console_log = _Inside("console.log")
 
     def model_files(self, folder: str) -> list[Path]:
         """The files of a model, whose folder a record names relative to this one.

@@ -1,5 +1,6 @@
 """Journal: a ledger that is being written, its history, and storage that takes nothing more."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -26,14 +27,17 @@ CODES = (
     errno.EHOSTDOWN,
 )
 # Errors of other processes and libraries bring the text alone. The last is what torch.save says,
-# without the reason, where a file cannot be written to its end.
-TEXTS = (*(os.strerror(code) for code in CODES), "PytorchStreamWriter failed")
+# without the reason, where a file cannot be written to its end; the one before it what tempfile
+# says where none of its folders takes a file.
+NOWHERE = "No usable temporary directory found"
+TEXTS = (*(os.strerror(code) for code in CODES), NOWHERE, "PytorchStreamWriter failed")
 
 
 class Journal:
     """Brings each record to the ledger first, then to the history, then to those who listen.
 
-    `write` appends a record to the ledger and returns it as it can be read back.
+    `write` appends a record to the ledger and returns it as it can be read back. A listener that
+    raises is said once, on standard error, and not called again: the record stands.
     """
 
     def __init__(
@@ -44,7 +48,13 @@ class Journal:
     ) -> None:
         self.write = write
         self.history = history
-        self.listeners = tuple(listeners)
+        self._listeners = list(listeners)
+
+    def through(self, write: Callable[[Record], Record]) -> "Journal":
+        """The same journal, whose records go through `write` on their way to the ledger."""
+        journal = Journal(write, self.history)
+        journal._listeners = self._listeners
+        return journal
 
     def append(self, record: Record) -> None:
         """Takes the next record of the study.
@@ -61,8 +71,14 @@ class Journal:
             return
         written = self.write(record)
         self.history.add(written)
-        for listener in self.listeners:
-            listener(written)
+        for listener in tuple(self._listeners):
+            try:
+                listener(written)
+            except Exception as error:  # noqa: BLE001 (of whatever kind: the record comes first)
+                self._listeners.remove(listener)
+                reason = f"{type(error).__name__}: {error}"
+                told = f"What listens to the records of the study failed ({reason})"
+                say(f"{told}: going on without it.", error=True)
 
     def warn(self, texts: Iterable[str]) -> None:
         """Records each warning that the history does not have; errors as in `append`."""
@@ -77,13 +93,28 @@ class StorageError(LostError):
 
 def storage_error(folder: StudyFolder, cause: BaseException | str) -> StorageError:
     """The error to stop the study of a folder with."""
-    temporary = Path(tempfile.gettempdir())
-    places = {folder.path.resolve(): "its folder", temporary: "temporary files"}
+    places = {folder.path.resolve(): "its folder"}
+    # There may be none that takes a file.
+    with contextlib.suppress(OSError):
+        places.setdefault(Path(tempfile.gettempdir()), "temporary files")
     free = ", ".join(f"{_free(path)} in {path} ({what})" for path, what in places.items())
+    again = f"go on with: {folder.command('--resume')}"
+    if not _has_records(folder):
+        again = f"start it again, with the same --output if you like: {folder.path} has no records"
     return StorageError(
         f"the study cannot be written: {_reason(cause)}. Free here: {free}. "
-        f"Make room, or bring the storage back, and go on with: {folder.command('--resume')}"
+        f"Make room, or bring the storage back, and {again}"
     )
+
+
+def _has_records(folder: StudyFolder) -> bool:
+    """Whether there is something to be gone on from; yes where that cannot be told."""
+    try:
+        return folder.ledger.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def is_full(error: BaseException) -> bool:
@@ -118,7 +149,9 @@ def _reason(cause: BaseException | str) -> str:
 
 def _free(path: Path) -> str:
     try:
-        usage = shutil.disk_usage(path)
+        usage, found = shutil.disk_usage(path), os.statvfs(path)
     except OSError as error:
         return f"unknown ({error.strerror})"
-    return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.2f} GB"
+    # A disk can be full of small files.
+    files = ", but no further file," if found.f_files and not found.f_favail else ""
+    return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.2f} GB{files}"

@@ -8,7 +8,16 @@ from typing import Any, TextIO, cast
 import pytest
 from rich.console import Console
 
-from study.system import Output, guarded_output, harmless, is_own, output_is_lost, say
+from study.system import (
+    Output,
+    all_output_is_lost,
+    guarded_output,
+    harmless,
+    is_own,
+    keep_output,
+    output_is_lost,
+    say,
+)
 
 
 def full_disk() -> TextIO:
@@ -57,14 +66,47 @@ def test_the_other_stream_says_what_was_lost(
     assert (sys.stdout, sys.stderr) == (broken, error)
 
 
-def test_both_streams_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buffered", [True, False])
+def test_both_streams_may_be_gone_and_a_file_has_what_was_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, buffered: bool
+) -> None:
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, full_disk())
+    file = tmp_path / "console.log"
     with guarded_output():
-        say("line")
-        say("line", error=True)
+        say("before there is a place")
+        if not buffered:
+            sys.stdout.flush()
+        keep_output(file)
+        say("\x1b[2Kin the middle ε")
+        say("an error", error=True)
+        assert all_output_is_lost()
+        say("at the end")
     sys.stdout.close()
     sys.stderr.close()
+    lines = file.read_text("utf-8").splitlines()
+    assert sum(line.startswith("The terminal takes nothing more (") for line in lines) == 2
+    rest = [line for line in lines if not line.startswith("The terminal")]
+    assert sorted(rest) == sorted(
+        ["before there is a place", "\\x1b[2Kin the middle ε", "an error", "at the end"]
+    )
+
+
+def test_what_was_shown_is_kept_nowhere(tmp_path: Path) -> None:
+    end, pipe = os.pipe()
+    with os.fdopen(pipe, "w", encoding="utf-8") as stream:
+        output = Output(stream, lambda text: None)
+        output.keep(tmp_path / "console.log")
+        output.write("shown\n")
+        output.flush()
+        os.close(end)
+        output.write("\x1b[2Klost \ud83d\n")
+        output.flush()
+        output.write("later\n")
+        output.keep(tmp_path / "gone" / "console.log")
+        output.write("nowhere\n")
+    assert (tmp_path / "console.log").read_text("utf-8") == "lost \\ud83d\nlater\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["console.log"]
 
 
 def test_closed_streams_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

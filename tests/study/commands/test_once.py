@@ -1,15 +1,17 @@
 """`--once`: one configuration, without Ray."""
 
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from study.commands import once
+from study.commands import once, session
 from study.ledger import read_ledger
 from study.planning.plan import load_plan
 from tests.study.commands.conftest import Command, WriteStudy
@@ -118,6 +120,43 @@ def test_an_interruption_ends_after_the_task(
     records = read_ledger(output / "ledger.jsonl")
     assert sum(record["kind"] == "task" for record in records) == 1
     assert [record["status"] for record in records[-2:]] == ["interrupted", "interrupted"]
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_lost_ledger_is_said_at_once_and_saved(
+    study_file: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    is_deleted: bool,
+) -> None:
+    train = SequentialTrainer.train_task
+    monkeypatch.setattr(session, "LOOK_SECONDS", 0.02)
+    told: list[str] = []
+    monkeypatch.setattr(once, "say", lambda text, error=False: told.append(text))
+
+    def train_task(self: SequentialTrainer) -> Any:
+        if self.tasks_seen == 1:
+            if is_deleted:
+                shutil.rmtree(output)
+            else:
+                output.rename(output.with_name("elsewhere"))
+            end = time.monotonic() + 5
+            while not any("this task is the last" in text for text in told):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        return train(self)
+
+    monkeypatch.setattr(SequentialTrainer, "train_task", train_task)
+    assert command(study_file, "--once", *NARROWED, "--output", output).code == 1
+    saved = output.with_name("out-saved")
+    again = f"Put the folder back, or report them with: python study/run.py --report {saved}"
+    assert f"records are saved in {saved}. {again}" in told[-1]
+    records = read_ledger(saved / "ledger.jsonl")
+    assert [record["task"] for record in records if record["kind"] == "task"] == [1, 2]
+    assert [record["status"] for record in records[-2:]] == ["interrupted", "interrupted"]
+    # Nothing grows where the study was.
+    assert not output.exists()
 
 
 @pytest.mark.process

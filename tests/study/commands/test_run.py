@@ -14,10 +14,18 @@ from typing import Any
 import pytest
 
 from study import run
-from study.commands import session
+from study.commands import main, session
 from study.engine import tuner
 from study.errors import MistakeError
-from study.ledger import Journal, Record, StudyFolder, StudyRecords, read_ledger, records
+from study.ledger import (
+    Journal,
+    Ledger,
+    Record,
+    StudyFolder,
+    StudyRecords,
+    read_ledger,
+    records,
+)
 from study.planning.cells import Cell, Plan
 from study.report import report
 from study.search import PastTrials
@@ -329,6 +337,128 @@ def test_too_few_resources_are_a_mistake(
     played_by(run_study)
     code, _, err = command(study_file, "--output", output)
     assert (code, err) == (2, "error: resources.cpu must be at most 2.\n")
+
+
+@pytest.mark.usefixtures("quick_report")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/tmp/study-ray-x"),
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+        MistakeError("/tmp/study-ray-x/lock cannot be written: No space left on device."),
+    ],
+)
+def test_a_place_that_is_full_where_ray_is_to_start_is_one_message(
+    study_file: Path, output: Path, played_by: PlayedBy, command: Command, error: Exception
+) -> None:
+    def run_study(*arguments: Any) -> bool:
+        raise error
+
+    played_by(run_study)
+    code, _, err = command(study_file, "--output", output)
+    assert code == 1
+    said = (
+        rf"error: the study cannot be written: .*{re.escape(str(error).rstrip('.'))}\. Free here: "
+    )
+    assert re.fullmatch(rf"{said}.* go on with: .*--resume {output}\n", err)
+    check_interrupted(output)
+
+
+def test_a_full_disk_is_said_once_though_there_is_no_report(
+    study_file: Path,
+    output: Path,
+    played_by: PlayedBy,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*arguments: Any) -> Any:
+        raise full
+
+    played_by(refuse)
+    monkeypatch.setattr(report, "write_study", refuse)
+    code, out, err = command(study_file, "--output", output)
+    assert (code, err.count("\n"), "Warning" in out) == (1, 1, False)
+    # Not even its first record can be written.
+    monkeypatch.setattr(Ledger, "append", refuse)
+    code, out, err = command(study_file, "--output", output.with_name("other"))
+    assert (code, err.count("\n"), "Report" in out) == (1, 1, False)
+    assert f"start it again, with the same --output if you like: {output.parent}/other" in err
+    monkeypatch.undo()
+    assert StudyFolder(output.with_name("other")).is_unused()
+
+
+def test_a_user_whom_nobody_knows_is_told_that_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/study-home-x")
+
+    monkeypatch.setattr(main, "ensure_home", refuse)
+    code, out, err = command("--list")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: nothing more can be written \(.*'/tmp/study-home-x'\): .*\n", err)
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_where_nothing_can_be_said_a_file_and_the_report_have_it(
+    study_file: Path, output: Path, played: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played("SIGINT")
+    for name in ("stdout", "stderr"):
+        stream = open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        monkeypatch.setattr(sys, name, stream)
+    assert run.main([str(study_file), "--output", str(output)]) == 130
+    sys.stdout.close()
+    sys.stderr.close()
+    said = (output / "console.log").read_text("utf-8")
+    again = StudyFolder(output).command("--resume")
+    assert f"Interrupted: the report shows what there is. Go on with: {again}\n" in said
+    assert "The terminal takes nothing more (No space left on device)" in said
+    assert "inflora, 2 tasks: confirm completed at task 2/2" in said
+    (warning,) = [r for r in read_ledger(output / "ledger.jsonl") if r["kind"] == "warning"]
+    assert warning["text"].startswith("Neither standard output nor standard error took anything")
+
+
+@pytest.mark.usefixtures("quick_report")
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_study_that_lost_its_folder_saves_its_records(
+    study_file: Path,
+    output: Path,
+    played_by: PlayedBy,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    is_deleted: bool,
+) -> None:
+    def run_study(plan: Plan, folder: StudyFolder, journal: Journal, *rest: Any) -> bool:
+        if is_deleted:
+            shutil.rmtree(folder.path)
+        else:
+            folder.path.rename(folder.path.with_name("elsewhere"))
+        journal.append(records.failed_cell(plan.cells[0].id, "?"))
+        return False
+
+    played_by(run_study)
+    # Beside the study there is room for a folder, but not for a file.
+    save, full = Ledger.save, OSError(errno.ENOSPC, "No space left on device")
+
+    def save_elsewhere(ledger: Ledger, path: Path) -> None:
+        if path.parent.parent == output.parent:
+            path.touch()
+            raise full
+        save(ledger, path)
+
+    monkeypatch.setattr(Ledger, "save", save_elsewhere)
+    (here := output.with_name("here")).mkdir()
+    monkeypatch.chdir(here)
+    code, out, err = command(study_file, "--output", output)
+    saved = here / "out-saved"
+    assert code == 1 and f"records are saved in {saved}. Put the folder back, or go on with" in err
+    assert not output.with_name("out-saved").exists() and not output.exists()
+    kinds = [record["kind"] for record in read_ledger(saved / "ledger.jsonl")]
+    assert kinds[-2:] == ["failed_cell", "finished"]
+    assert f"Report: {saved}" in out
 
 
 @pytest.mark.usefixtures("quick_report", "without_mlflow")

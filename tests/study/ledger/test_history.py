@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from study.ledger import (
+    History,
     Journal,
     Record,
     StudyRecords,
@@ -320,3 +321,30 @@ def test_the_first_end_of_a_completed_trial_counts(ledger: list[Record]) -> None
 
     Journal(write, history).append(failed)
     assert (written, history.trials[done].status) == ([], "completed")
+
+
+def test_a_listener_that_raises_keeps_no_record_back(
+    ledger: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[Record] = []
+    heard: list[Record] = []
+
+    def write(record: Record) -> Record:
+        written.append(record)
+        return record
+
+    def broken(record: Record) -> None:
+        raise LookupError(record["kind"])
+
+    journal = Journal(write, History(), [broken, heard.append])
+    for number, record in enumerate(ledger):
+        # As the engine does.
+        (journal if number % 2 else journal.through(write)).append(record)
+    assert written == heard == ledger
+    assert journal.history.study_records() == history_of(ledger).study_records()
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "What listens to the records of the study failed (LookupError: study): going on without "
+        "it.\n",
+    )

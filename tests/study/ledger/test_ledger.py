@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -171,12 +172,37 @@ def test_errors_of_full_storage_are_told_from_others(tmp_path: Path, code: int) 
     wrapped.__cause__ = OSError(code, words)
     text = f"Traceback (most recent call last):\n  ...\nOSError: {words}\n"
     assert all(map(is_full, (OSError(code, words), wrapped, RuntimeError(text))))
-    said = str(storage_error(StudyFolder(tmp_path), text))
+    folder = StudyFolder(tmp_path)
+    said = str(storage_error(folder, text))
     assert f"be written: OSError: {words}. Free" in said
-    assert said.endswith(f"--resume {tmp_path}")
+    # Nothing can be gone on with before there is a record.
+    assert said.endswith(f" again, with the same --output if you like: {tmp_path} has no records")
+    folder.ledger.write_text("a record\n")
+    assert str(storage_error(folder, text)).endswith(f"go on with: {folder.command('--resume')}")
     assert is_full(RuntimeError("PytorchStreamWriter failed x"))
     for other in (OSError(errno.ENOENT, "no such file"), ValueError("rank must be 1")):
         assert not is_full(other)
+
+
+def test_a_disk_that_is_full_of_files_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = "No space left on device"
+    found = list(os.statvfs(tmp_path))
+    # Files in all, free, free to this user.
+    found[5:8] = 2000, 0, 0
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(found))
+    said = str(storage_error(StudyFolder(tmp_path), full))
+    assert f" GB, but no further file, in {tmp_path} (its folder)" in said
+
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(FileNotFoundError) as caught:
+        tempfile.mkdtemp()
+    assert is_full(caught.value)
+    assert "No usable temporary" in str(storage_error(StudyFolder(tmp_path), caught.value))
 
 
 def whole(path: Path) -> bytes:
