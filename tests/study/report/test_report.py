@@ -92,6 +92,26 @@ def test_the_page_is_whole_and_loads_nothing(report: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
+def test_keys_of_markup_are_keys(tmp_path: Path) -> None:
+    """Of metrics and settings, which a ledger of somebody else may call what it wants."""
+    odd = "x</title></style><script>document.title='!'</script><svg/onload=\"x\">$\\x$"
+    records = made_up_study(("sd_lora",), (3,), (0, 1), layers=1)
+    for record in records:
+        if record["kind"] == "task":
+            metrics = record["metrics"]
+            for name in ("", "train/", "lost/", "time/", "memory/", "alpha/", "alpha/task_"):
+                metrics[name + odd] = 1.0
+            for name in [name for name in metrics if name.startswith("subspace/")]:
+                metrics[name + odd] = metrics[name]
+        if record["kind"] in ("trial", "winner"):
+            record["searched"] = {**record["searched"], odd: odd}
+        if record["kind"] == "trial":
+            record["params"] = {**record["params"], odd: odd}
+    html = written(records, tmp_path)
+    assert "&lt;svg/onload=" in html and not re.search("<(script|svg)", html)
+
+
+@pytest.mark.slow
 def test_names_of_markup_and_mathematics_are_names(tmp_path: Path) -> None:
     """In words, tables, titles, and in figures, where $ would begin a formula."""
     keys = [{"data.name": name} for name in (r"<b>$\x$ {{ 7 * 7 }}", "icons")]

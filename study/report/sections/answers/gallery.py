@@ -1,6 +1,7 @@
 """Figures: what the numbers look like, with the words under them."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,8 @@ MOST_LINES = 8
 MOST_FIGURES, MOST_PANELS = 6, 12
 """Of one kind, and in one figure; what is more is left to the tables."""
 STUDIED, REFERENCES = "under study", "reference points"
+# How the metric of a magnitude ends.
+OF_TASK = re.compile(r"task_\d{1,9}", re.ASCII)
 
 BALANCES = (
     "Plasticity: mean accuracy on each task right after learning it; forgetting: what was lost of "
@@ -201,7 +204,7 @@ def _matrices(cells: Sequence[CellSummary]) -> list[Picture]:
 
 def _magnitudes(cells: Sequence[CellSummary]) -> list[Picture]:
     """The magnitudes of methods that learn them, for the largest number of tasks."""
-    learning = [cell for cell in cells if curves.layers(cell.confirmed, "alpha")]
+    learning = [cell for cell in cells if _alphas(cell)]
     drawn = []
     groups = _longest(learning)
     for group, everyone in list(groups.items())[:MOST_FIGURES]:
@@ -218,7 +221,7 @@ def _alphas(cell: CellSummary) -> list[list[float]]:
     means = {
         (task, int(name.removeprefix("task_"))): mean
         for name, curve in curves.by_layer(cell.confirmed, "alpha").items()
-        if name.startswith("task_")
+        if OF_TASK.fullmatch(name)
         for task, mean in curve.items()
     }
     return [
