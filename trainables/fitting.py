@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ def train_epochs(
     task: Task,
     train: TaskImages,
     optim: OptimConfig,
+    after_step: Callable[[], None] | None = None,
 ) -> float | None:
     """Runs all epochs; returns the mean loss of the last one, None if nothing is trained.
 
+    `after_step` is called after each step; it must change nothing and draw no random number.
     FloatingPointError if the mean loss of an epoch or the weights are no longer finite.
     """
     model.requires_grad_(False)
@@ -48,6 +51,8 @@ def train_epochs(
             increment_version(trained)
             schedule.step()
             total += loss * len(labels)
+            if after_step is not None:
+                after_step()
         # Epochs after the first that is not finite would be in vain.
         _check_finite("the training loss", total / len(train), task, epoch)
     largest = torch.stack([parameter.detach().abs().max() for parameter in trained])

@@ -9,18 +9,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over the held-out images of all tasks seen gives, each a share in [0, 1]."""
+    """What one pass over the held-out images of all tasks seen gives, each a share in [0, 1].
+
+    `recency_bias` is NaN while there is one task; `readout_accuracy` is None where no read-out told
+    the classes as well.
+    """
 
     accuracy: float
     per_task: tuple[float, ...]
     task_known_accuracy: float
     task_prediction_accuracy: float
+    recency_bias: float = float("nan")
+    readout_accuracy: float | None = None
 
 
-def evaluate(logits: Tensor, labels: Tensor, tasks: Sequence[range]) -> Evaluation:
+def evaluate(
+    logits: Tensor, labels: Tensor, tasks: Sequence[range], read_out: Tensor | None = None
+) -> Evaluation:
     """Scores `logits` (n, classes seen) against `labels` (n,), given the classes of each task.
 
-    Images weigh equally in all but `per_task`.
+    `read_out` (n,) are the classes that a read-out of the features told. Images weigh equally in
+    all but `per_task`.
     """
     task_of_class = torch.cat(
         [torch.full((len(classes),), index) for index, classes in enumerate(tasks)]
@@ -30,11 +39,14 @@ def evaluate(logits: Tensor, labels: Tensor, tasks: Sequence[range]) -> Evaluati
     own_task = task_of_class[None, :] == task[:, None]
     known = logits.masked_fill(~own_task, float("-inf")).argmax(1)
     right = predicted == labels
+    newest = len(tasks) - 1
     return Evaluation(
         accuracy=_share(right),
         per_task=tuple(_share(right[task == index]) for index in range(len(tasks))),
         task_known_accuracy=_share(known == labels),
         task_prediction_accuracy=_share(task_of_class[predicted] == task),
+        recency_bias=_share(task_of_class[predicted[task < newest]] == newest),
+        readout_accuracy=None if read_out is None else _share(read_out == labels),
     )
 
 
@@ -68,6 +80,40 @@ def plasticity(matrix: Sequence[Sequence[float]]) -> float:
     return sum(row[-1] for row in matrix) / len(matrix)
 
 
+def minimum_accuracy(lows: Sequence[Sequence[float]]) -> float:
+    """min-ACC: mean over old tasks of the least accuracy that each had since it was learned.
+
+    `lows[k][i]` is the least accuracy on task i that was measured while task k was learned or
+    after it, i < k, for at least two tasks. De Lange, van de Ven and Tuytelaars (ICLR 2023).
+    """
+    old = range(len(lows) - 1)
+    return sum(min(row[i] for row in lows[i + 1 :]) for i in old) / len(old)
+
+
+def stability_gap(matrix: Sequence[Sequence[float]], lows: Sequence[Sequence[float]]) -> float:
+    """Mean over old tasks of the largest drop while one later task was learned, at least 0.
+
+    A drop is the accuracy when that task began less the least one in it. `matrix` as in
+    `forgetting`, `lows` as in `minimum_accuracy`. The gap is what De Lange and others describe;
+    the one number for it is ours.
+    """
+    old = range(len(lows) - 1)
+    drops = (max(matrix[k - 1][i] - lows[k][i] for k in range(i + 1, len(lows))) for i in old)
+    return sum(max(0.0, drop) for drop in drops) / len(old)
+
+
+def while_learning(
+    matrix: Sequence[Sequence[float]], lows: Sequence[Sequence[float]], split: str
+) -> dict[str, float]:
+    """What evaluations while later tasks are learned tell, named `split`/…; nothing of one task."""
+    if len(lows) < 2:
+        return {}
+    return {
+        f"{split}/minimum_accuracy": minimum_accuracy(lows),
+        f"{split}/stability_gap": stability_gap(matrix, lows),
+    }
+
+
 def summarise(
     matrix: Sequence[Sequence[float]], accuracies: Sequence[float], last: Evaluation, split: str
 ) -> dict[str, float]:
@@ -83,6 +129,11 @@ def summarise(
         values["forgetting"] = forgetting(matrix)
         values["forgetting_zero_gains"] = forgetting_zero_gains(matrix)
         values["backward_transfer"] = backward_transfer(matrix)
+        values["recency_bias"] = last.recency_bias
+    if last.readout_accuracy is not None:
+        values["readout_accuracy"] = last.readout_accuracy
+        values["lost/heads"] = last.readout_accuracy - last.accuracy
+        values["lost/inference"] = last.task_known_accuracy - last.accuracy
     return {f"{split}/{name}": value for name, value in values.items()}
 
 

@@ -1,20 +1,20 @@
 """SequentialTrainer: begin task, epochs, end task, evaluate all tasks seen; a checkpoint each."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trainables import metrics, usage
 from trainables.config import TrialConfig
 from trainables.config.trial import CAME_LATER
-from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
-from trainables.data.stream import ImageSet, class_incremental, joined
+from trainables.data.batches import TaskImages
+from trainables.data.stream import ImageSet, Task, class_incremental, joined
+from trainables.evaluation import Evaluator, Watch
 from trainables.fitting import train_epochs
-from trainables.low_rank.precision import network_products
 from trainables.method import MethodContext, Rehearsing, adapted_backbone, create_method
 
 CHECKPOINT_NAME = "trainer.pt"
@@ -37,11 +37,15 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class TaskLoad:
-    """Images of a task: `new` ones, `epoch` in each epoch, `held_out` of all tasks up to it."""
+    """Images of a task: `new` ones, `epoch` in each epoch, `held_out` of all tasks up to it.
+
+    `diagnosed` ones go through the network, at most, for what is only measured.
+    """
 
     new: int
     epoch: int
     held_out: int
+    diagnosed: int = 0
 
 
 class SequentialTrainer:
@@ -57,7 +61,6 @@ class SequentialTrainer:
         self._device = torch.device(device)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._stream = class_incremental(config.data, config.seed, self._device)
-        self._held_out = joined([task.held_out for task in self._stream])
         self._model = adapted_backbone(config).to(self._device)
         if self._device.type == "cuda":
             # The tensor cores' own layout for convolutions: without it each one is turned round.
@@ -66,8 +69,11 @@ class SequentialTrainer:
             self._model, len(self._stream), self._device, self._generator, config.diagnostics
         )
         self._method = create_method(config.method, context)
+        self._evaluator = Evaluator(self._model, self._method, self._stream)
         self._matrix: list[tuple[float, ...]] = []
         self._accuracies: list[float] = []
+        # The least accuracy on each old task while a task was learned, where that is watched.
+        self._lows: list[tuple[float, ...]] = []
 
     @property
     def device_name(self) -> str:
@@ -98,11 +104,12 @@ class SequentialTrainer:
         seen = held_out = 0
         loads = []
         for task in self._stream:
-            new = len(task.train)
+            new, old = len(task.train), held_out
             seen, held_out = seen + new, held_out + len(task.held_out)
             method = self._method
             epoch = method.epoch_images(new, seen) if isinstance(method, Rehearsing) else new
-            loads.append(TaskLoad(new, epoch, held_out))
+            diagnosed = self._looks(epoch) * old + (seen if self._reads_out(task) else 0)
+            loads.append(TaskLoad(new, epoch, held_out, diagnosed))
         return tuple(loads)
 
     def train_task(self) -> TaskResult:
@@ -124,17 +131,25 @@ class SequentialTrainer:
         clock.lap("design")
         trained_on = self._to_train_on(train)
         optim = self.config.optim
-        loss = train_epochs(self._model, self._method, groups, task, trained_on, optim)
+        watch = self._watch(clock)
+        loss = train_epochs(self._model, self._method, groups, task, trained_on, optim, watch)
         train_seconds = clock.lap("train")
         recorded |= self._method.end_task(self._model, task, train)
         clock.lap("absorb")
-        evaluation = self._evaluate()
+        read_out = None
+        if self._reads_out(task):
+            read_out = self._evaluator.fit_read_out()
+            clock.lap("diagnose")
+        evaluation = self._evaluator.evaluate(task.index + 1, read_out)
         clock.lap("evaluate")
         self._matrix.append(evaluation.per_task)
         self._accuracies.append(evaluation.accuracy)
-        recorded |= metrics.summarise(
-            self._matrix, self._accuracies, evaluation, self._stream.split
-        )
+        split = self._stream.split
+        recorded |= metrics.summarise(self._matrix, self._accuracies, evaluation, split)
+        if watch is not None:
+            # As far as the old tasks go: the newest has no earlier accuracy.
+            self._lows.append(tuple(map(min, watch.lows, evaluation.per_task)))
+            recorded |= metrics.while_learning(self._matrix, self._lows, split)
         recorded |= clock.seconds | usage.memory(self._state(), self._device)
         images = 0 if loss is None else len(trained_on) * optim.epochs
         recorded["time/images_per_second"] = images / max(train_seconds, 1e-9)
@@ -173,6 +188,8 @@ class SequentialTrainer:
         self._method.load_state_dict(state["method"])
         self._matrix = [tuple(row) for row in state["matrix"]]
         self._accuracies = list(state["accuracies"])
+        # Those of earlier releases have none, and watched nothing.
+        self._lows = [tuple(row) for row in state.get("lows", [])]
 
     def _to_train_on(self, new: TaskImages) -> TaskImages:
         """The images of the new task or, where the method rehearses, of all tasks seen."""
@@ -182,35 +199,34 @@ class SequentialTrainer:
         seen = joined([task.train for task in self._stream.tasks[: self.tasks_seen + 1]])
         return self._batches(seen, self._method.epoch_images(len(new.data), len(seen)))
 
-    @torch.no_grad()
     def time_evaluation(self, most: int) -> tuple[int, float]:
         """Pushes up to `most` held-out images of all tasks through the network, for nothing.
 
         Returns their number and the seconds that it took. A task must have been trained.
         """
-        images = self._held_out.first(min(most, len(self._held_out)))
-        clock = usage.Clock(self._device)
-        for batch in images.batches(FORWARD_BATCH):
-            self._scores(batch)
-        return len(images), clock.lap("evaluate")
+        return self._evaluator.timed(most, self._device)
 
-    @torch.no_grad()
-    def _evaluate(self) -> metrics.Evaluation:
-        """Pushes each held-out image of all tasks seen through the network once."""
-        seen = self._stream.tasks[: self.tasks_seen + 1]
-        held_out = self._held_out.first(sum(len(task.held_out) for task in seen))
-        scores = torch.cat([self._scores(batch) for batch in held_out.batches(FORWARD_BATCH)])
-        if not bool(torch.isfinite(scores).all()):
-            raise FloatingPointError(
-                f"scores must be finite, but they are not after task {len(seen)}; "
-                f"a smaller optim.lr may help."
-            )
-        return metrics.evaluate(scores, held_out.labels, [task.classes for task in seen])
+    @property
+    def _confirms(self) -> bool:
+        """Whether test images are held out: only then anything is paid for diagnoses of them."""
+        return self._stream.split == "test"
 
-    def _scores(self, batch: Tensor) -> Tensor:
-        """Scores (n, classes seen) of pixels, their products taken as in training."""
-        with network_products(self._device):
-            return self._method.logits(self._model(to_unit(batch)))
+    def _reads_out(self, task: Task) -> bool:
+        """Whether it is measured after `task` what the features are worth."""
+        return self._confirms and self.config.diagnostics and task is self._stream[-1]
+
+    def _watch(self, clock: usage.Clock) -> Watch | None:
+        """What evaluates old tasks while the next one is trained, where that is asked for."""
+        every = self.config.evaluation.during
+        if every is None or not self._confirms:
+            return None
+        return Watch(self._evaluator, self.tasks_seen, every, clock)
+
+    def _looks(self, epoch: int) -> int:
+        """How often old tasks are evaluated in a task with `epoch` images in each epoch."""
+        optim, every = self.config.optim, self.config.evaluation.during
+        steps = optim.epochs * math.ceil(epoch / optim.batch_size)
+        return steps // every if every is not None and self._confirms else 0
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -221,6 +237,7 @@ class SequentialTrainer:
             "method": self._method.state_dict(),
             "matrix": [list(row) for row in self._matrix],
             "accuracies": list(self._accuracies),
+            "lows": [list(row) for row in self._lows],
         }
 
     def _batches(self, images: ImageSet, epoch_images: int | None = None) -> TaskImages:

@@ -18,13 +18,14 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> float:
-        """Ends a lap, kept as time/`name`_seconds, and returns its seconds."""
+        """Ends a lap; laps of a name add up to time/`name`_seconds, which it returns."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
-        self.seconds[f"time/{name}_seconds"] = elapsed
-        return elapsed
+        key = f"time/{name}_seconds"
+        self.seconds[key] = self.seconds.get(key, 0.0) + elapsed
+        return self.seconds[key]
 
 
 def memory(state: Any, device: torch.device) -> dict[str, float]:

@@ -15,6 +15,7 @@ from study.planning.spec import StudySpec
 from trainables.config import (
     BackboneConfig,
     DataConfig,
+    EvaluationConfig,
     OptimConfig,
     TrialConfig,
     catalog,
@@ -84,7 +85,12 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
 def _flat_keys() -> dict[str, Schema]:
     """Every key of a trial that a study file may set, over all methods."""
     words = {"method.name": METHOD, **attribute_docstrings(TrialConfig)}
-    groups = [("data", DataConfig), ("backbone", BackboneConfig), ("optim", OptimConfig)]
+    groups = [
+        ("data", DataConfig),
+        ("backbone", BackboneConfig),
+        ("optim", OptimConfig),
+        ("evaluation", EvaluationConfig),
+    ]
     for method in catalog.methods():
         declared = catalog.declaration(method)
         # A variant's config is its method's, with other defaults.

@@ -73,7 +73,7 @@ def _of_key(method: str, key: str, asked: Any, taken: Collection[str]) -> BaseDi
     if not searchable(key):
         raise ValueError(
             f"{where} must not be searched: trials of a cell are compared, so they share "
-            f"data, backbone, preset and recipe; put it in grid or fixed."
+            f"data, backbone, evaluation, preset and recipe; put it in grid or fixed."
         )
     if key in taken:
         raise ValueError(f"{where} must not be in grid or fixed as well.")
@@ -91,7 +91,7 @@ def _of_key(method: str, key: str, asked: Any, taken: Collection[str]) -> BaseDi
 def searchable(key: str) -> bool:
     """Whether trials of a cell may differ in a flat key."""
     shared = (*RESERVED, "preset", "recipe", "method.name")
-    return key not in shared and key.split(".")[0] not in ("data", "backbone")
+    return key not in shared and key.split(".")[0] not in ("data", "backbone", "evaluation")
 
 
 def of_method(search: Any, method: str) -> Any:

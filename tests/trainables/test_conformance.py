@@ -21,11 +21,12 @@ NETWORKS = ("test_vit", "test_swin", "test_convnext")
 EVERYWHERE = ("inflora", "sd_lora", "sequential")
 SCORES = (
     "accuracy average_anytime_accuracy forgetting backward_transfer plasticity "
-    "task_known_accuracy task_prediction_accuracy"
+    "task_known_accuracy task_prediction_accuracy recency_bias readout_accuracy lost/heads "
+    "lost/inference minimum_accuracy stability_gap"
 )
 REQUIRED = {
-    *(f"val/{name}" for name in SCORES.split()),
-    *(f"time/{name}_seconds" for name in ("design", "train", "absorb", "evaluate")),
+    *(f"test/{name}" for name in SCORES.split()),
+    *(f"time/{name}_seconds" for name in ("design", "train", "absorb", "evaluate", "diagnose")),
     "time/images_per_second",
     *(f"memory/{name}_bytes" for name in ("checkpoint", "branch", "subspace")),
 }
@@ -53,7 +54,8 @@ every_pair = pairs(lambda method, network: network == NETWORKS[0] or method in E
 def test_reports_every_metric_and_resumes_bit_exactly(
     method: str, network: str, tmp_path: Path
 ) -> None:
-    config = tiny(method, {"backbone.name": network})
+    confirmation = {"data.evaluation": "test", "evaluation.during": 2}
+    config = tiny(method, {"backbone.name": network, **confirmation})
     whole, resumed = SequentialTrainer(config), SequentialTrainer(config)
     results = run(whole, 2)
     whole.save(tmp_path)
@@ -65,7 +67,7 @@ def test_reports_every_metric_and_resumes_bit_exactly(
     # Where nothing is trained there is no loss, and no image that was trained on.
     assert ("train/loss" in last.metrics) == (last.metrics["time/images_per_second"] > 0)
     assert all(math.isfinite(value) for value in last.metrics.values())
-    assert last.metrics["val/accuracy"] == pytest.approx(sum(last.accuracy_row) / 4)
+    assert last.metrics["test/accuracy"] == pytest.approx(sum(last.accuracy_row) / 4)
 
     resumed.restore(tmp_path)
     assert resumed.tasks_seen == 2
@@ -127,7 +129,9 @@ def test_sixty_tasks_with_exhausted_subspaces(method: str, network: str) -> None
         "data.classes": None,
         "data.tasks": 60,
         "data.train_per_class": 3,
-        "data.validation_share": 0.34,
+        "data.evaluation": "test",
+        "data.test_per_class": 2,
+        "evaluation.during": 1,
         "optim.epochs": 1,
         "optim.lr": 1e-3,
     }

@@ -125,5 +125,13 @@ def test_the_workload_counts_the_images_of_every_task(budget: str, epochs: list[
     assert [load.new for load in trainer.workload] == [18] * 4
     assert [load.epoch for load in trainer.workload] == epochs
     assert [load.held_out for load in trainer.workload] == [6, 12, 18, 24]
+    assert [load.diagnosed for load in trainer.workload] == [0] * 4
     # No more go through the network at once than there are.
     assert trainer.chunk == 18
+
+
+def test_a_confirmation_s_workload_counts_what_is_only_measured() -> None:
+    """Looks at 30, 60, 90 test images, 2 · ⌈24/16⌉ steps a task; at the end 96 training images."""
+    watched = {"data.evaluation": "test", "evaluation.during": 3}
+    trainer = SequentialTrainer(tiny("inflora", watched))
+    assert [load.diagnosed for load in trainer.workload] == [0, 30, 60, 90 + 96]

@@ -21,13 +21,16 @@ pytestmark = [
 
 @pytest.mark.parametrize("method", catalog.methods())
 def test_a_device_trains_resumes_and_reports_its_memory(method: str, tmp_path: Path) -> None:
-    trainer = SequentialTrainer(tiny(method), "cuda")
+    config = tiny(method, {"data.tasks": 2, "data.evaluation": "test", "evaluation.during": 1})
+    trainer = SequentialTrainer(config, "cuda")
     first = trainer.train_task()
     assert first.metrics["memory/peak_device_bytes"] > 0
     trainer.save(tmp_path)
-    resumed = SequentialTrainer(tiny(method), "cuda")
+    resumed = SequentialTrainer(config, "cuda")
     resumed.restore(tmp_path)
-    assert resumed.train_task().task == 2
+    second = resumed.train_task()
+    assert second.task == 2
+    assert 0 <= second.metrics["test/readout_accuracy"] <= 1
 
 
 def test_a_probe_measures_peaks_with_what_the_driver_takes() -> None:

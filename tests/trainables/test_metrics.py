@@ -7,7 +7,7 @@ MATRIX = [(0.9,), (0.7, 0.8), (0.8, 0.5, 0.6)]
 
 
 def test_a_summary_has_every_metric_of_a_hand_computed_matrix() -> None:
-    evaluation = metrics.Evaluation(0.61, MATRIX[-1], 0.95, 0.7)
+    evaluation = metrics.Evaluation(0.61, MATRIX[-1], 0.95, 0.7, 0.2, readout_accuracy=0.8)
     values = metrics.summarise(MATRIX, [0.9, 0.74, 0.61], evaluation, "test")
     assert values == pytest.approx(
         {
@@ -19,6 +19,10 @@ def test_a_summary_has_every_metric_of_a_hand_computed_matrix() -> None:
             "test/plasticity": (0.9 + 0.8 + 0.6) / 3,
             "test/task_known_accuracy": 0.95,
             "test/task_prediction_accuracy": 0.7,
+            "test/recency_bias": 0.2,
+            "test/readout_accuracy": 0.8,
+            "test/lost/heads": 0.8 - 0.61,
+            "test/lost/inference": 0.95 - 0.61,
         }
     )
 
@@ -44,18 +48,35 @@ def test_evaluation_by_hand() -> None:
     tasks = [range(0, 2), range(2, 4)]
     # Right; wrong task, but right within its own; right task, but wrong class; right.
     logits = torch.tensor([[3.0, 1, 0, 0], [1.0, 2, 3, 0], [0.0, 0, 1, 2], [0.0, 0, 0, 5]])
-    result = metrics.evaluate(logits, torch.tensor([0, 1, 2, 3]), tasks)
-    assert result == metrics.Evaluation(0.5, (0.5, 0.5), 0.75, 0.75)
+    labels = torch.tensor([0, 1, 2, 3])
+    result = metrics.evaluate(logits, labels, tasks)
+    # Of the two images of the old task one goes to the newest task's classes.
+    assert result == metrics.Evaluation(0.5, (0.5, 0.5), 0.75, 0.75, 0.5)
+    told = torch.tensor([0, 1, 2, 0])
+    assert metrics.evaluate(logits, labels, tasks, told).readout_accuracy == 0.75
 
 
 def test_the_first_task_has_no_forgetting() -> None:
     evaluation = metrics.Evaluation(0.9, (0.9,), 0.9, 1.0)
     values = metrics.summarise([(0.9,)], [0.9], evaluation, "val")
     assert values["val/average_anytime_accuracy"] == 0.9
-    assert "val/forgetting" not in values
+    assert not {"val/forgetting", "val/recency_bias", "val/readout_accuracy"} & values.keys()
 
 
 def test_a_gain_counts_below_nothing_or_as_released_nothing() -> None:
     matrix = [(0.5,), (0.6, 0.9), (0.8, 0.7, 0.6)]
     assert metrics.forgetting(matrix) == pytest.approx(((0.6 - 0.8) + (0.9 - 0.7)) / 2)
     assert metrics.forgetting_zero_gains(matrix) == pytest.approx((0 + (0.9 - 0.7)) / 2)
+
+
+def test_what_old_tasks_fall_to_while_later_ones_are_learned() -> None:
+    """Task 1 falls from 0.9 to 0.4 in task 2, and from 0.7 to 0.3 in task 3; task 2 only gains."""
+    lows = [(), (0.4,), (0.3, 0.85)]
+    matrix = [(0.9,), (0.7, 0.8), (0.8, 0.9, 0.6)]
+    assert metrics.while_learning(matrix, lows, "test") == pytest.approx(
+        {
+            "test/minimum_accuracy": (0.3 + 0.85) / 2,
+            "test/stability_gap": (max(0.9 - 0.4, 0.7 - 0.3) + 0.0) / 2,
+        }
+    )
+    assert metrics.while_learning(matrix[:1], lows[:1], "test") == {}

@@ -17,7 +17,7 @@ from tests.trainables.trials import (
     trained,
     weights,
 )
-from trainables import fitting
+from trainables import evaluation, fitting
 from trainables import trainer as trainer_module
 from trainables.config import catalog
 from trainables.trainer import SequentialTrainer
@@ -97,7 +97,7 @@ def test_scores_have_products_as_in_training(monkeypatch: pytest.MonkeyPatch) ->
         yield
         inside.pop()
 
-    for module in (fitting, trainer_module):
+    for module in (fitting, evaluation):
         monkeypatch.setattr(module, "network_products", watched)
     trainer = SequentialTrainer(tiny("inflora"))
     scores = trainer._method.logits

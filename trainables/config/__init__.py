@@ -3,6 +3,7 @@
 from trainables.config import catalog
 from trainables.config.backbone import BackboneConfig
 from trainables.config.data import DataConfig, validation_images
+from trainables.config.evaluation import EvaluationConfig
 from trainables.config.optim import OptimConfig
 from trainables.config.presets import expand as published_settings
 from trainables.config.presets import published_seeds
@@ -11,6 +12,7 @@ from trainables.config.trial import Params, TrialConfig, as_before, known_keys
 __all__ = [
     "BackboneConfig",
     "DataConfig",
+    "EvaluationConfig",
     "OptimConfig",
     "Params",
     "TrialConfig",

@@ -12,6 +12,7 @@ from trainables.config import catalog, presets
 from trainables.config.backbone import BackboneConfig
 from trainables.config.convert import convert
 from trainables.config.data import DataConfig
+from trainables.config.evaluation import EvaluationConfig
 from trainables.config.optim import OptimConfig
 
 Scalar: TypeAlias = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None
@@ -21,10 +22,15 @@ MOST_PIXELS = 2048
 TOP_LEVEL: Mapping[str, Any] = MappingProxyType(
     {"seed": int, "preset": str | None, "recipe": str | None, "diagnostics": bool}
 )
+GROUPS = ("data", "backbone", "method", "optim", "evaluation")
 
 # Keys that came later, with what every trial before them did: a study goes on with its trials.
 CAME_LATER: Mapping[str, Scalar] = MappingProxyType(
-    {"data.test_view": "bilinear", "method.head_init": "small_normal"}
+    {
+        "data.test_view": "bilinear",
+        "method.head_init": "small_normal",
+        "evaluation.during": None,
+    }
 )
 
 
@@ -53,6 +59,7 @@ class TrialConfig:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     backbone: BackboneConfig = dataclasses.field(default_factory=BackboneConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     seed: int = 0
     """Seed of the class order, of weights and of batches."""
     preset: str | None = None
@@ -61,7 +68,8 @@ class TrialConfig:
     """Fills in a family's published training of a data set, say inflora/imagenet_r."""
     diagnostics: bool = True
     """Measures interference with old tasks, which for methods without a subspace memory
-    takes a pass of its own over a task's images."""
+    takes a pass of its own over a task's images, and at the end of a confirmation what the
+    features are worth (the read-out), which takes a pass over all training images."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
@@ -126,7 +134,7 @@ class TrialConfig:
         known = known_keys(name)
         values = _converted(params, name, known)
         values = _converted(presets.expand(values), name, known)
-        groups: dict[str, dict[str, Any]] = {"data": {}, "backbone": {}, "method": {}, "optim": {}}
+        groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
         for key, value in values.items():
             group, _, field = key.partition(".")
             if field:
@@ -136,13 +144,14 @@ class TrialConfig:
             data=DataConfig(**groups["data"]),
             backbone=BackboneConfig(**groups["backbone"]),
             optim=OptimConfig(**groups["optim"]),
+            evaluation=EvaluationConfig(**groups["evaluation"]),
             **{key: value for key, value in values.items() if key in TOP_LEVEL},
         )
 
     def to_params(self) -> Params:
         """The flat dotted form, every field present; `from_params` gives an equal config back."""
         flat: Params = {key: getattr(self, key) for key in TOP_LEVEL}
-        for group in ("data", "backbone", "method", "optim"):
+        for group in GROUPS:
             config = getattr(self, group)
             for field in dataclasses.fields(config):
                 flat[f"{group}.{field.name}"] = getattr(config, field.name)
@@ -166,6 +175,7 @@ def known_keys(method: str) -> dict[str, Any]:
         "backbone": BackboneConfig,
         "method": catalog.declaration(method).config,
         "optim": OptimConfig,
+        "evaluation": EvaluationConfig,
     }
     for group, config_class in groups.items():
         for field, kind in typing.get_type_hints(config_class).items():

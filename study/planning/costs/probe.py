@@ -21,11 +21,15 @@ EVALUATED = 2048
 
 @dataclass(frozen=True)
 class Load:
-    """Images of a task: `new` ones, `epoch` in each epoch, `held_out` of all tasks up to it."""
+    """Images of a task: `new` ones, `epoch` in each epoch, `held_out` of all tasks up to it.
+
+    `diagnosed` ones go through the network for what is only measured.
+    """
 
     new: int
     epoch: int
     held_out: int
+    diagnosed: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ def measure(params: Mapping[str, Any], cpu: float, gpu: bool, tasks: int = TASKS
 
 
 def _loads(trainer: "SequentialTrainer") -> tuple[Load, ...]:
-    return tuple(Load(task.new, task.epoch, task.held_out) for task in trainer.workload)
+    return tuple(
+        Load(task.new, task.epoch, task.held_out, task.diagnosed) for task in trainer.workload
+    )
 
 
 def _driver_memory(gpu: bool) -> tuple[int, int | None]:

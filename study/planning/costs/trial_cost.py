@@ -21,6 +21,7 @@ CHEAP_KEYS = (
     "preset",
     "recipe",
     "data.evaluation",
+    "evaluation.during",
     "optim.lr",
     "optim.alpha_lr",
     "optim.head_lr",
@@ -130,7 +131,8 @@ def extrapolate(measured: Measured, loads: Sequence[Load], params_bytes: int = 0
 
     Seconds of the last measured task by image: passes by new images, training by those of an
     epoch. Evaluation by all that are held out so far, on a line through that task's and one of
-    more images. Bytes grow by what they grew from the task before.
+    more images, whose slope is also what an image of a diagnosis costs. Bytes grow by what they
+    grew from the task before.
     """
     last, load = measured.metrics[-1], measured.loads[len(measured.metrics) - 1]
     passes = sum(last[key] for key in PASSES) / load.new
@@ -143,6 +145,7 @@ def extrapolate(measured: Measured, loads: Sequence[Load], params_bytes: int = 0
         passes * task.new
         + training * task.epoch
         + max(0.0, few + each * (task.held_out - load.held_out))
+        + each * task.diagnosed
         for task in loads
     )
     tasks = len(loads)

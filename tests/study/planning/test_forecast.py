@@ -1,6 +1,7 @@
 """What a study will cost, added up."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ def test_the_second_task_is_stretched_by_images() -> None:
         for epoch, held in zip((10, 20, 30, 40), (5, 10, 15, 20), strict=True)
     ]
     assert found.seconds == pytest.approx(expected)
+    diagnosed = [replace(load, diagnosed=100) for load in probe_of().loads]
+    more = extrapolate(probe_of(), diagnosed).seconds
+    assert more == pytest.approx([seconds + 0.02 * 100 for seconds in expected])
     assert found.setup == 2.0
     assert found.checkpoint_bytes == 160
     assert found.record_bytes == 7 + 60 + 60 + (60 + 64) + (60 + 128)

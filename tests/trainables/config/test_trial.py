@@ -46,6 +46,7 @@ def test_flat_form_goes_there_and_back(method: str) -> None:
         ({"optim.weight_decay": float("nan")}, "optim.weight_decay must be a finite number"),
         ({"optim.lr": 0}, "optim.lr must be a finite number above 0"),
         ({"optim.epochs": 0}, "optim.epochs must be at least 1"),
+        ({"evaluation.during": 0}, "evaluation.during must be at least 1 or null, but got 0"),
         ({"seed": -1}, "seed must be in"),
     ],
 )  # fmt: skip

@@ -1,0 +1,103 @@
+"""Diagnoses: what they measure; search trials do not pay for them; they change nothing."""
+
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from tests.trainables.test_readout import by_hand
+from tests.trainables.trials import comparable, results_of, run, same, tiny, trained
+from trainables import evaluation
+from trainables.config import catalog
+from trainables.data.stream import joined
+from trainables.evaluation import Watch
+from trainables.trainer import SequentialTrainer, TaskResult
+
+CONFIRM = {"data.evaluation": "test"}
+WATCHED = {**CONFIRM, "evaluation.during": 1}
+DIAGNOSED = ("lost/heads", "lost/inference", "readout_accuracy")
+WHILE_LEARNING = ("minimum_accuracy", "stability_gap")
+
+
+def test_the_read_out_is_of_the_final_network_and_of_all_training_images() -> None:
+    trainer = trained("inflora", CONFIRM)
+    train, test = (
+        joined([getattr(task, part) for task in trainer._stream]) for part in ("train", "held_out")
+    )
+    with torch.no_grad():
+        features, shown = (trainer._model(part.images / 255.0).double() for part in (train, test))
+    _, weight = by_hand(features, train.labels, 12)
+    means = torch.stack([features[train.labels == label].mean(0) for label in range(12)])
+    told = torch.cdist(shown @ weight, means @ weight).argmin(1)
+    expected = float((told == test.labels).double().mean())
+    last = results_of("inflora", CONFIRM)[-1].metrics
+    assert last["test/readout_accuracy"] == expected
+    assert last["test/lost/heads"] == expected - last["test/accuracy"]
+    known = last["test/task_known_accuracy"]
+    assert last["test/lost/inference"] == known - last["test/accuracy"]
+
+
+@pytest.mark.parametrize("changes", [{"evaluation.during": 1}, {**WATCHED, "diagnostics": False}])
+def test_who_does_not_confirm_or_asks_for_none_pays_for_none(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = Mock(side_effect=AssertionError)
+    monkeypatch.setattr(evaluation, "fit_read_out", never)
+    if "diagnostics" not in changes:
+        monkeypatch.setattr(evaluation.Evaluator, "per_task", never)
+    for result in results_of("inflora", changes):
+        assert not [name for name in result.metrics if name.split("/", 1)[1] in DIAGNOSED]
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_measuring_changes_no_bit(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, plain = (SequentialTrainer(tiny(method, some)) for some in (WATCHED, CONFIRM))
+    monkeypatch.setattr(plain, "_reads_out", lambda task: False)
+    for found, without in zip(run(measured), run(plain), strict=True):
+        ours, theirs = comparable(found), comparable(without)
+        own = {f"test/{name}" for name in (*DIAGNOSED, *WHILE_LEARNING)}
+        assert ours.keys() - theirs.keys() == own & ours.keys()
+        assert theirs == {name: ours[name] for name in theirs}
+        assert found.accuracy_row == without.accuracy_row
+    states = [{**trainer._state(), "params": None, "lows": None} for trainer in (measured, plain)]
+    assert same(*states)
+
+
+def test_old_tasks_are_evaluated_every_so_many_steps() -> None:
+    """Four steps a task, with the newest heads among the scores; the last look is after it."""
+
+    def lows(every: int) -> list[TaskResult]:
+        return results_of("inflora", {**CONFIRM, "evaluation.during": every})
+
+    never, each = lows(5), lows(1)
+    for task, (rare, often) in enumerate(zip(never, each, strict=True)):
+        assert rare.accuracy_row == often.accuracy_row
+        if not task:
+            assert not {f"test/{name}" for name in WHILE_LEARNING} & often.metrics.keys()
+            continue
+        rows = [result.accuracy_row for result in never[: task + 1]]
+        least = [min(row[old] for row in rows[old + 1 :]) for old in range(task)]
+        drops = [
+            max(0.0, *(rows[k - 1][old] - rows[k][old] for k in range(old + 1, task + 1)))
+            for old in range(task)
+        ]
+        # A look after the task alone is what the accuracy matrix has.
+        assert rare.metrics["test/minimum_accuracy"] == pytest.approx(sum(least) / task)
+        assert rare.metrics["test/stability_gap"] == pytest.approx(sum(drops) / task)
+        for name, sign in (("minimum_accuracy", 1), ("stability_gap", -1)):
+            gain = rare.metrics[f"test/{name}"] - often.metrics[f"test/{name}"]
+            assert sign * gain >= 0
+    assert each[-1].metrics["test/stability_gap"] > never[-1].metrics["test/stability_gap"]
+    assert each[-1].metrics["time/diagnose_seconds"] > 0
+
+
+def test_a_watch_keeps_the_least_of_the_steps_it_looks_after() -> None:
+    clock, evaluator = Mock(), Mock()
+    evaluator.per_task.side_effect = [(0.8, 0.3), (0.6, 0.5)]
+    watch = Watch(evaluator, 2, every=3, clock=clock)
+    for _ in range(8):
+        watch()
+    assert watch.lows == (0.6, 0.3)
+    assert [call.args[0] for call in clock.lap.call_args_list] == ["train", "diagnose"] * 2
+    evaluator.per_task.assert_called_with(2)
