@@ -1,7 +1,7 @@
-"""What the diagnostics cost beside the passes that take second moments: share of a trial's time.
+"""What is only measured: its share of a trial's processor time, which a busy machine leaves alone.
 
-Trials with and without diagnostics take turns, on processor time, so that a busy machine weighs
-on both alike.
+The diagnostics beside the passes that take second moments: trials with and without them take turns.
+The read-out at the end of a confirmation: within one confirmation over 50 tasks of icons.
 """
 
 import importlib
@@ -12,6 +12,7 @@ from unittest import mock
 
 from tests.benchmarks.measuring import Row
 from trainables.config import TrialConfig
+from trainables.evaluation import Evaluator
 from trainables.low_rank import moments
 from trainables.trainer import SequentialTrainer
 
@@ -23,11 +24,22 @@ PARAMS: dict[str, Any] = {
     "optim.epochs": 5,
     "optim.batch_size": 32,
 }
+# All training images of as many classes as the default study has, its tasks, five epochs.
+CONFIRMATION: dict[str, Any] = {
+    "data.evaluation": "test",
+    "data.classes": 100,
+    "data.tasks": 50,
+    "optim.epochs": 5,
+}
+READ_OUT = 0.05
 
 
 def rows() -> list[Row]:
-    """One row a method with diagnostics."""
-    return [_row(method) for method in ("inflora", "sd_lora", "sequential_lora")]
+    """One row a method with diagnostics, and one for the read-out of each branch method."""
+    return [
+        *(_row(method) for method in ("inflora", "sd_lora", "sequential_lora")),
+        *(_read_out(method) for method in ("inflora", "sd_lora")),
+    ]
 
 
 def _row(method: str) -> Row:
@@ -39,6 +51,29 @@ def _row(method: str) -> Row:
     note = f"moment passes {passes:.1f} s of {total:.1f} s"
     share = (costs - without) / total
     return Row(f"diagnostics, share of a trial ({method})", share, 0.03, note)
+
+
+def _read_out(method: str) -> Row:
+    fit, spent = Evaluator.fit_read_out, 0.0
+
+    def timed(evaluator: Evaluator) -> Any:
+        nonlocal spent
+        start = time.process_time()
+        found = fit(evaluator)
+        spent += time.process_time() - start
+        return found
+
+    start = time.process_time()
+    with mock.patch.object(Evaluator, "fit_read_out", timed):
+        trainer = SequentialTrainer(
+            TrialConfig.from_params({**CONFIRMATION, "method.name": method})
+        )
+        while not trainer.done:
+            trainer.train_task()
+    total = time.process_time() - start
+    tasks, epochs = CONFIRMATION["data.tasks"], CONFIRMATION["optim.epochs"]
+    name = f"read-out, share of {tasks} tasks at {epochs} epochs ({method})"
+    return Row(name, spent / total, READ_OUT, f"{spent:.1f} s of {total:.1f} s")
 
 
 def seconds(method: str, diagnostics: bool, **changes: Any) -> tuple[float, float]:
