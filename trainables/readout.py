@@ -32,8 +32,8 @@ class ReadOut:
     def told(self, features: Tensor) -> Tensor:
         """The classes (n,) of features (n, width): whose mean is nearest by the fitted values.
 
-        The largest fitted value would be another rule; it does not even reach class means of the
-        features themselves, since it asks one score to be near 1 and not all to be alike.
+        The largest fitted value would be another rule, which masks classes that lie between others
+        (Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, section 4.2).
         """
         fitted = (features.double() - self.mean) @ self.weight
         # |fitted − own|² without what all classes share.

@@ -72,8 +72,9 @@ def test_a_trial_keeps_the_id_of_releases_without_the_keys_that_came_later(
     (cell,) = small_plan(grid=axes).cells
     # Those are of the release 7788856.
     assert cell.trial("confirm", {}, 0).id == trial
-    (other,) = small_plan(grid=axes, fixed={"method.head_init": "uniform_fan"}).cells
-    assert other.trial("confirm", {}, 0).id != trial
+    for change in ({"method.head_init": "uniform_fan"}, {"evaluation.during": 2}):
+        (other,) = small_plan(grid=axes, fixed=change).cells
+        assert other.trial("confirm", {}, 0).id != trial
 
 
 def test_what_the_cell_sets_is_not_searched() -> None:
