@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from trainables import metrics, usage
-from trainables.config import TrialConfig
-from trainables.config.trial import CAME_LATER
+from trainables.config import CAME_LATER, TrialConfig
 from trainables.data.batches import TaskImages
 from trainables.data.stream import ImageSet, Task, class_incremental, joined
 from trainables.evaluation import Evaluator, Watch
