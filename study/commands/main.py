@@ -224,7 +224,7 @@ def _plan(options: argparse.Namespace, hint: str) -> "Plan":
         )
     # Whatever is not searched has its default.
     defaults = ["search=none"] if options.once else []
-    return load_plan(path, [*options.set, *defaults])
+    return load_plan(path, [*options.set, *defaults], options.once)
 
 
 def _shipped() -> dict[str, Path]:

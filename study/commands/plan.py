@@ -34,7 +34,8 @@ def describe(plan: Plan) -> list[str]:
     spec = plan.spec
     head = (
         f"{spec.source} is valid: {len(plan.cells)} cells, up to {plan.search_trials} search "
-        f"trials and {plan.confirmation_trials} confirmation trials."
+        f"trials and {_up_to(plan.confirmation_trials, plan.most_confirmation_trials)} "
+        f"confirmation trials."
     )
     cells = []
     for cell in plan.cells:
@@ -42,7 +43,8 @@ def describe(plan: Plan) -> list[str]:
         if cell.tuned_in is not None:
             what = f"takes the settings of {cell.tuned_in}"
         cells.append(f"  {cell.id}: {what}")
-    return [head, *_unusual(spec), *cells]
+    compared = [f"  compares {contrast.name}" for contrast in plan.contrasts]
+    return [head, *_unusual(spec), *cells, *compared]
 
 
 def _unusual(spec: StudySpec) -> list[str]:
@@ -51,9 +53,12 @@ def _unusual(spec: StudySpec) -> list[str]:
         lines.append(f"  searches see the first {search.first_tasks} tasks only")
     elif search.protocol == "transfer":
         lines.append(
-            f"  searches use seed {spec.seeds[0]}, confirmations {list(spec.seeds[1:])}: "
+            f"  searches use seed {spec.search_seed}, confirmations {list(spec.first_seeds)}: "
             f"settings are confirmed on data they were not chosen on"
         )
+    if spec.further_seeds:
+        first, most = len(spec.first_seeds), len(spec.first_seeds) + len(spec.further_seeds)
+        lines.append(f"  {first} seeds a cell, and up to {most} while a contrast is undecided")
     if search.compare:
         lines.append("  whole_stream runs beside it, for comparison")
     if spec.sampler != StudySpec.model_fields["sampler"].default:
@@ -71,6 +76,10 @@ def _unusual(spec: StudySpec) -> list[str]:
     if limits:
         lines.append(f"  a cell's search ends at {' or '.join(limits)}, if trials are left")
     return lines
+
+
+def _up_to(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} up to {most}"
 
 
 def show_forecast(plan: Plan, folders: Sequence[Path], probe: bool, price: float | None) -> Record:

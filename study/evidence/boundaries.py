@@ -22,6 +22,7 @@ class Design:
     """Looks after `first` seeds and after each further one, up to `at_most`.
 
     `rate` is the error rate of the whole family of `contrasts`, shared out evenly (Bonferroni).
+    One seed in all shows nothing.
     """
 
     first: int
@@ -30,9 +31,10 @@ class Design:
     rate: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 2 <= self.first <= self.at_most:
+        if not 2 <= self.first <= self.at_most and not self.first == self.at_most == 1:
             raise ValueError(
-                f"seeds must have 2 <= first <= at_most, but got {self.first=}, {self.at_most=}."
+                f"seeds must have 2 <= first <= at_most, or be 1, but got {self.first=}, "
+                f"{self.at_most=}."
             )
         if self.contrasts < 1:
             raise ValueError(f"contrasts must be at least 1, but got {self.contrasts}.")

@@ -20,11 +20,13 @@ def power(difference: float, std: float, pairs: int, critical: float) -> float:
 
 
 def smallest_difference(design: Design, std: float) -> float:
-    """The smallest difference shown with 80 % power at the last look.
+    """The smallest difference shown with 80 % power at the last look; inf with one seed.
 
     Earlier looks can only add to it, so that the power over all looks is at least this.
     """
     _check(std)
+    if design.at_most < 2:
+        return math.inf
     if std == 0:
         return 0.0
     pairs, limit = design.at_most, design.critical(design.at_most)

@@ -1,5 +1,14 @@
 """What a study has recorded: its ledger, what the records mean, and its folder."""
 
+from study.ledger.contrasts import (
+    ContrastRecord,
+    LookRecord,
+    further_seeds,
+    in_points,
+    is_open,
+    present_looks,
+    winners_of,
+)
 from study.ledger.folder import RESULTS, StudyFolder, file_sizes, shared_folder
 from study.ledger.history import (
     Checkpoint,
@@ -51,10 +60,12 @@ __all__ = [
     "CellRecord",
     "CellTimes",
     "Checkpoint",
+    "ContrastRecord",
     "EstimateRecord",
     "History",
     "Journal",
     "Ledger",
+    "LookRecord",
     "PointRecord",
     "Record",
     "Session",
@@ -69,10 +80,14 @@ __all__ = [
     "compute_seconds",
     "contender_keys",
     "file_sizes",
+    "further_seeds",
     "history_of",
+    "in_points",
     "is_full",
+    "is_open",
     "labels",
     "own_path",
+    "present_looks",
     "protocol",
     "provenance",
     "range_text",
@@ -87,4 +102,5 @@ __all__ = [
     "value_text",
     "varying_keys",
     "whole_lines",
+    "winners_of",
 ]

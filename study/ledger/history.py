@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from study.ledger import shapes
+from study.ledger.contrasts import (
+    ContrastRecord,
+    LookRecord,
+    contrasts_in,
+    further_seeds,
+    look_in,
+)
 from study.ledger.labels import canonical
 from study.ledger.ledger import check_version, has_checksum, remedy, whole_lines
 from study.ledger.records import Record
@@ -113,6 +120,9 @@ class History:
         self.winners: dict[str, WinnerRecord] = {}
         self.fronts: dict[str, tuple[PointRecord, ...]] = {}
         self.failed_cells: dict[str, str] = {}
+        self.contrasts: tuple[ContrastRecord, ...] = ()
+        self.margin = 1.0
+        self.looks: dict[str, list[LookRecord]] = {}
         self.notes: set[tuple[str, str]] = set()
         self.warnings: dict[str, None] = {}
         self.models: set[str] = set()
@@ -128,6 +138,7 @@ class History:
         self._clock = TrialClock()
         self._numbers: dict[str, dict[str, int]] = {}
         self._places: dict[str, None] = {}
+        self._looks: list[LookRecord] = []
 
     def add(self, record: Record) -> bool:
         """Takes the next record, with its `time`; False where it says again what is known.
@@ -192,6 +203,10 @@ class History:
         }
         return [cell for cell in self.cells if cell not in confirmed]
 
+    def further_seeds(self) -> dict[str, tuple[int, ...]]:
+        """Cell → the seeds that looks have asked for so far, beyond those that all cells have."""
+        return further_seeds(self.contrasts, self._looks, self.winners)
+
     def forget_metrics(self, trial: str, keep: Iterable[str] = ()) -> None:
         """Lets go of what a trial measured, but for which tasks it saw and the metrics `keep`."""
         known, kept = self.trials[trial], frozenset(keep)
@@ -223,6 +238,9 @@ class History:
             places=tuple(self._places),
             warnings=tuple(self.warnings),
             unchecked=self.unchecked,
+            contrasts=self.contrasts,
+            margin=self.margin,
+            looks=tuple(self._looks),
         )
 
     def _frozen(self, trial: TrialHistory) -> TrialRecord:
@@ -256,6 +274,8 @@ class History:
         elif kind == "failed_cell":
             self.failed_cells[record["cell"]] = record["error"]
             self.searching.discard(record["cell"])
+        elif kind == "look":
+            self._add_look(record)
         elif kind == "note":
             self.notes.add((record["cell"], record["text"]))
         elif kind == "warning":
@@ -282,9 +302,23 @@ class History:
             for trial in self.trials.values():
                 # Of a session that was killed: nothing of it runs any more.
                 trial.status = trial.status if trial.ended else "interrupted"
+        if "contrasts" in record:
+            self.contrasts = contrasts_in(record)
+        self.margin = record.get("margin", self.margin)
         self.version = record["version"]
         self.status = "running"
         self.sessions.append(_pick(Session, record))
+
+    def _add_look(self, record: Record) -> None:
+        """A look at one of the contrasts that were declared."""
+        if record["contrast"] not in {contrast.name for contrast in self.contrasts}:
+            raise ValueError(
+                f"{self.source} has a 'look' at unknown contrast {record['contrast']!r}: line "
+                f"{self._lines}. {remedy(self.source, self._lines)}"
+            )
+        look = look_in(record)
+        self.looks.setdefault(look.contrast, []).append(look)
+        self._looks.append(look)
 
     def _add_trial(self, record: Record) -> bool:
         name = record["trial"]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from study.ledger.contrasts import ContrastRecord
+
 Record: TypeAlias = dict[str, Any]
 Setting: TypeAlias = Mapping[str, Any]
 Status: TypeAlias = Literal["completed", "pruned", "failed", "interrupted"]
@@ -22,7 +24,7 @@ class SessionFacts:
 
     `spec` is the study file's content; `chance` the accuracy of guessing, where all cells agree on
     it; `data` the sha256 of each data set's split, `splits` by that hash its numbers of classes
-    and of images.
+    and of images. `contrasts` are what is compared, `margin` the difference that is not to matter.
     """
 
     spec: Mapping[str, Any]
@@ -33,17 +35,23 @@ class SessionFacts:
     chance: float | None
     data: Mapping[str, str]
     splits: Mapping[str, Mapping[str, int]]
+    contrasts: Sequence[ContrastRecord] = ()
+    margin: float = 1.0
+
+    def entries(self) -> Record:
+        """Its entries in the record of a session."""
+        return {**vars(self), "contrasts": [vars(contrast) for contrast in self.contrasts]}
 
 
 def study(name: str, question: str, facts: SessionFacts, once: bool = False) -> Record:
     """The first record of a ledger; `once`: of one configuration, without a search."""
     about = {"kind": "study", "name": name, "question": question, "version": VERSION}
-    return {**about, **vars(facts), **({"once": True} if once else {})}
+    return {**about, **facts.entries(), **({"once": True} if once else {})}
 
 
 def resumed(facts: SessionFacts) -> Record:
     """The first record of a later session."""
-    return {"kind": "resumed", "version": VERSION, **vars(facts)}
+    return {"kind": "resumed", "version": VERSION, **facts.entries()}
 
 
 def cell(
@@ -148,6 +156,28 @@ def front(cell: str, points: Sequence[tuple[str, Setting, Metrics]]) -> Record:
 def failed_cell(cell: str, error: str) -> Record:
     """A cell whose search found no winner, and why."""
     return {"kind": "failed_cell", **locals()}
+
+
+def look(
+    contrast: str,
+    seeds: Sequence[int],
+    mean: float,
+    std: float,
+    low: float,
+    high: float,
+    verdict: str,
+    reason: str,
+    by_less_than_margin: bool,
+    non_inferior: bool,
+    next_seeds: Sequence[int],
+    of: Sequence[str | None],
+) -> Record:
+    """A look at a contrast, when the last trial has ended that it waited for.
+
+    See `study.evidence.Look`; numbers are in the unit of the margin. `of` names the two search
+    trials whose settings are compared, None for a cell without a winner.
+    """
+    return {"kind": "look", **locals()}
 
 
 def note(cell: str, text: str) -> Record:

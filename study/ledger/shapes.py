@@ -19,6 +19,7 @@ Test = Callable[[Any], bool]
 # A type, or what tells whether a value is right.
 Check = type | Test
 _PLAIN = {int, float, type(None)}
+VERDICTS = ("higher", "lower", "equal", "undecided", "identical")
 
 
 def _is_number(value: Any) -> bool:
@@ -75,6 +76,14 @@ def _is_spec(value: Any) -> bool:
     return objective is None or _mapping_of(_is_text)(objective)
 
 
+def _is_contrast(value: Any) -> bool:
+    return _is_mapping(value) and not _problems(CONTRAST, value)
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int
+
+
 def _is_point(value: Any) -> bool:
     return _is_mapping(value) and not _problems(POINT, value)
 
@@ -102,6 +111,15 @@ ROW = (
     lambda value: isinstance(value, list | tuple) and _are_numbers(value),
 )
 Entries = Mapping[str, tuple[str, Check]]
+SEEDS = ("a list of whole numbers", _list_of(_is_seed))
+TRUTH = ("true or false", lambda value: type(value) is bool)
+CONTRAST: Entries = {
+    "name": TEXT,
+    "first": TEXT,
+    "second": TEXT,
+    "metric": TEXT,
+    "non_inferiority": TRUTH,
+}
 _SESSION: Entries = {
     "spec": ("an object, its objective one of texts", _is_spec),
     "versions": TEXTS,
@@ -111,7 +129,11 @@ _SESSION: Entries = {
     "chance": OPTIONAL_NUMBER,
     "data": TEXTS,
     "splits": OBJECTS,
+    "contrasts": ("a list of contrasts", _list_of(_is_contrast)),
+    "margin": ("a number above 0", lambda value: _is_number(value) and value > 0),
 }
+# Entries that ledgers of earlier releases lack.
+LATER = ("contrasts", "margin")
 POINT: Entries = {"trial": TEXT, "searched": MAPPING, "values": METRICS}
 SAMPLER: Entries = {
     "asked": ("true or false", bool),
@@ -128,7 +150,7 @@ ENTRIES: Mapping[str, Entries] = {
         "search": MAPPING,
         "tasks": OPTIONAL_COUNT,
         "search_tasks": OPTIONAL_COUNT,
-        "seeds": ("a list of whole numbers", _list_of(lambda value: type(value) is int)),
+        "seeds": SEEDS,
         "tuned_in": OPTIONAL_TEXT,
         "published": ("a list of objects", _list_of(_is_mapping)),
     },
@@ -138,7 +160,7 @@ ENTRIES: Mapping[str, Entries] = {
         "role": ("'search' or 'confirm'", lambda value: value in ("search", "confirm")),
         "params": MAPPING,
         "searched": MAPPING,
-        "seed": ("a whole number", lambda value: type(value) is int),
+        "seed": ("a whole number", _is_seed),
         "tasks": OPTIONAL_COUNT,
         "gpus": NUMBER,
         "sampler": ("null, {} or asked, number and attrs", _optional(_is_sampler)),
@@ -183,6 +205,20 @@ ENTRIES: Mapping[str, Entries] = {
         "points": ("a list of settings with their values", _list_of(_is_point)),
     },
     "failed_cell": {"cell": TEXT, "error": TEXT},
+    "look": {
+        "contrast": TEXT,
+        "seeds": SEEDS,
+        **dict.fromkeys(("mean", "std", "low", "high"), OPTIONAL_NUMBER),
+        "verdict": (f"one of {VERDICTS}", lambda value: value in VERDICTS),
+        "reason": TEXT,
+        "by_less_than_margin": TRUTH,
+        "non_inferior": TRUTH,
+        "next_seeds": SEEDS,
+        "of": (
+            "two texts or null",
+            lambda value: _list_of(_optional(_is_text))(value) and len(value) == 2,
+        ),
+    },
     "note": {"cell": TEXT, "text": TEXT},
     "warning": {"text": TEXT},
     "estimate": {"source": TEXT},
@@ -215,6 +251,8 @@ def problem(record: Record) -> str | None:
 
 def _problems(entries: Entries, record: Mapping[str, Any]) -> str | None:
     for name, (what, check) in entries.items():
+        if name not in record and name in LATER:
+            continue
         if name not in record:
             return f"must have {name!r}, but lacks it"
         value = record[name]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from study.ledger.contrasts import ContrastRecord, LookRecord, further_seeds
 from study.ledger.times import compute_seconds
 
 
@@ -184,7 +185,9 @@ class StudyRecords:
     seconds). In the cells of `searching` a search goes on, also where there was a winner before.
     `places` are the hosts that trials ran on, with their devices, as far as the ledger tells;
     `warnings` are what a reader should know of the data, `unchecked` is how many of the ledger's
-    lines have no checksum.
+    lines have no checksum. `contrasts` are what was declared before the first confirmation, one
+    family, `margin` the difference that is not to matter, in points for shares; `looks` are all
+    looks at them, in their order.
     """
 
     study: StudyRecord
@@ -203,6 +206,14 @@ class StudyRecords:
     places: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     unchecked: int = 0
+    contrasts: tuple[ContrastRecord, ...] = ()
+    margin: float = 1.0
+    looks: tuple[LookRecord, ...] = ()
+
+    @property
+    def further_seeds(self) -> Mapping[str, tuple[int, ...]]:
+        """Cell → the seeds that looks have asked for, beyond those that all cells have."""
+        return further_seeds(self.contrasts, self.looks, self.winners)
 
     def searches(self, cell: str) -> tuple[TrialRecord, ...]:
         """The cell's search trials, in the order they were launched."""

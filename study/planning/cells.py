@@ -5,13 +5,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from study.ledger import OF_SEARCH, Record, records
+from study.ledger import OF_SEARCH, ContrastRecord, Record, records
 from study.planning import space
 from study.planning.space import Conditions, Space
 from study.planning.spec import StudySpec
 from trainables.config import Params, TrialConfig, as_before
+
+if TYPE_CHECKING:
+    from study.evidence import Design
 
 Role: TypeAlias = Literal["search", "confirm"]
 EVALUATION: Mapping[Role, str] = {"search": "validation", "confirm": "test"}
@@ -51,8 +54,9 @@ class Cell:
     `key` holds the grid's values (and, under "search.", which protocol a cell of a comparison
     follows, or where a setting comes from), `fixed` the study's, `space` what is searched, `tasks`
     the length of the sequence. Its searches see `search_tasks` tasks with `search_seed`, its
-    confirmations all tasks with each of `seeds`. `tuned_in` is the id of the cell whose search
-    finds the settings, where that is another one. `conditions` are those of searched keys that
+    confirmations all tasks with each of `seeds`, and with those of `further`, in their order, as
+    long as a contrast of the cell is open. `tuned_in` is the id of the cell whose search finds the
+    settings, where that is another one. `conditions` are those of searched keys that
     are not in every setting; `split_sha256` is the hash of the split that its trials must find
     (None: any). `first` are the settings that a search begins with.
     """
@@ -69,6 +73,7 @@ class Cell:
     split_sha256: str | None = None
     conditions: Conditions = field(default_factory=dict)
     first: tuple[Mapping[str, Any], ...] = ()
+    further: tuple[int, ...] = ()
 
     @property
     def searches(self) -> bool:
@@ -107,11 +112,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will run. `chance` is the accuracy of guessing, where all cells agree on it."""
+    """What a study will run. `chance` is the accuracy of guessing, where all cells agree on it.
+
+    `contrasts` are what it compares: one family, whose error rate `design` shares out.
+    """
 
     spec: StudySpec
     cells: tuple[Cell, ...]
     chance: float | None
+    contrasts: tuple[ContrastRecord, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The seeds that a contrast is looked at on, in the order in which they are spent."""
+        return (*self.spec.first_seeds, *self.spec.further_seeds)
+
+    @property
+    def design(self) -> "Design":
+        """The looks at each contrast and their error rate; of one where there is none."""
+        # Half a second of imports, which checking a study file can do without.
+        from study.evidence import Design
+
+        return Design(len(self.spec.first_seeds), len(self.order), max(1, len(self.contrasts)))
 
     @property
     def search_trials(self) -> int:
@@ -120,13 +142,13 @@ class Plan:
 
     @property
     def confirmation_trials(self) -> int:
-        """Number of confirmation trials, over all cells, for one setting each."""
+        """Number of confirmation trials, over all cells, for one setting each, at least."""
         return sum(len(cell.seeds) for cell in self.cells)
 
-
-def text(value: Any) -> str:
-    """A value of a key, as ids of cells have it."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    @property
+    def most_confirmation_trials(self) -> int:
+        """The same, where no contrast is decided before its last seed."""
+        return sum(len(cell.seeds) + len(cell.further) for cell in self.cells)
 
 
 def _hash(cell_id: str, params: Params) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from study import errors
 from study.ledger import History, records
 from study.planning import study_file
+from study.planning.contrasts import UntilDecided
 from study.planning.spec import StudySpec
 
 # What does not change the meaning of a trial.
@@ -21,6 +22,8 @@ FREE = (
     "export",
     "tracking",
 )
+# What verdicts rest on: it may change until the first confirmation begins.
+OF_VERDICTS = ("contrasts", "margin")
 
 
 def extended_spec(history: History, overrides: Sequence[str]) -> StudySpec:
@@ -51,6 +54,7 @@ def extended_spec(history: History, overrides: Sequence[str]) -> StudySpec:
         *_of_grid(before.grid, after.grid, after.fixed),
         *_of_seeds(before.seeds, after.seeds),
         *_of_trials(history, after),
+        *_of_verdicts(history, _plain(before), _plain(after)),
         *_of_rest(_plain(before), _plain(after)),
     ]
     errors.refuse(mistakes, source)
@@ -80,9 +84,39 @@ def _of_grid(
             )
 
 
-def _of_seeds(before: Sequence[int], after: Sequence[int]) -> Iterator[str]:
+def has_confirmed(history: History) -> bool:
+    """Whether a confirmation has begun: what is compared is settled by then."""
+    return any(trial.role == "confirm" for trial in history.trials.values())
+
+
+def _of_verdicts(
+    history: History, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[str]:
+    """Other contrasts, or another margin, once there are results that they could be made for."""
+    for key in OF_VERDICTS:
+        if before[key] != after[key] and has_confirmed(history):
+            yield (
+                f"{key} must stay {before[key]!r} on --resume once a confirmation has begun, but "
+                f"got {after[key]!r}; --report DIR --contrasts FILE compares what is declared "
+                f"later, and says so."
+            )
+
+
+def _of_seeds(
+    before: Sequence[int] | UntilDecided, after: Sequence[int] | UntilDecided
+) -> Iterator[str]:
     """Another first seed, with which the searches run, and seeds that are gone."""
-    if after[0] != before[0] or not set(before) <= set(after):
+    if isinstance(before, UntilDecided) or isinstance(after, UntilDecided):
+        if before != after:
+            old, new = (
+                seeds.model_dump() if isinstance(seeds, UntilDecided) else list(seeds)
+                for seeds in (before, after)
+            )
+            yield (
+                f"seeds must stay {old!r} on --resume where they come until decided (the error "
+                f"rate is spent over first and at_most), but got {new!r}."
+            )
+    elif after[0] != before[0] or not set(before) <= set(after):
         yield (
             f"seeds must begin with {before[0]} and keep {list(before)} on --resume (seeds can be "
             f"added), but got {list(after)}."
@@ -103,7 +137,7 @@ def _of_trials(history: History, after: StudySpec) -> Iterator[str]:
 def _of_rest(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """What may not change at all."""
     for key, old in before.items():
-        if key in (*FREE, "grid", "seeds"):
+        if key in (*FREE, *OF_VERDICTS, "grid", "seeds"):
             continue
         new = after[key]
         if old != new and isinstance(old, dict) and isinstance(new, dict):

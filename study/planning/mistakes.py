@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from annotated_types import GroupedMetadata
 from pydantic import (
@@ -22,6 +22,8 @@ from trainables.config import TrialConfig, known_keys
 
 # What fills other keys in.
 RECIPES = frozenset(("preset", "recipe"))
+# How pydantic tells the two forms of seeds apart; no part of a place.
+LISTED, IN_ROUNDS = "<list>", "<rounds>"
 Place: TypeAlias = tuple[int | str, ...]
 # What a value must, by the type of pydantic's error; an error of our own has it as its text.
 RULES: Mapping[str, str] = {
@@ -63,15 +65,19 @@ def broken_rules(model: type[BaseModel], error: ValidationError) -> dict[Place, 
     sentences: dict[Place, list[str]] = {}
     for detail in error.errors(include_url=False):
         cause = detail.get("ctx", {}).get("error")
-        own = [_sentence(model, detail)] if cause is None else getattr(cause, "mistakes", [cause])
-        sentences.setdefault(detail["loc"], []).extend(map(str, own))
+        place = tuple(part for part in detail["loc"] if part not in (LISTED, IN_ROUNDS))
+        own = getattr(cause, "mistakes", [cause])
+        if cause is None:
+            own = [_sentence(model, place, detail)]
+        sentences.setdefault(place, []).extend(map(str, own))
     return sentences
 
 
-def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
-    place, kind, value = detail["loc"], detail["type"], detail["input"]
+def _sentence(model: type[BaseModel], place: Place, detail: ErrorDetails) -> str:
+    kind, value = detail["type"], detail["input"]
     if kind == "missing":
-        return f"the key {place[-1]!r} must be present."
+        of = f" of {_name(place[:-1], '.', single=True)}" if len(place) > 1 else ""
+        return f"the key {place[-1]!r}{of} must be present."
     section = _section(model, place)
     if kind in ("extra_forbidden", "invalid_key"):
         what = "key" if section is model else f"{place[0]} key"
@@ -85,17 +91,28 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
 
 
 def _section(model: type[BaseModel], place: Place) -> type[BaseModel]:
-    """The model in which a place lies: that of a section, or of the file."""
-    kind = model.model_fields[str(place[0])].annotation if len(place) > 1 else None
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else model
+    """The model in which a place lies: that of a section, of one of several, or of the file."""
+    kinds: list[Any] = [model.model_fields[str(place[0])].annotation] if len(place) > 1 else []
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+        kinds += get_args(kind)
+    return model
 
 
-def _name(place: Place, joint: str) -> str:
-    """A place as a person writes it: trials, pruner.kind, grid data.tasks."""
+def _name(place: Place, joint: str, single: bool = False) -> str:
+    """A place as a person writes it: trials, pruner.kind, grid data.tasks; contrasts, entry 2.
+
+    `single`: a place in a list is that of the one entry, and not of each.
+    """
     if place[-1] == "[key]":
         return f"each key of {_name(place[:-2], joint)}"
+    if isinstance(place[-1], int) and single:
+        return f"{_name(place[:-1], joint)}, entry {place[-1] + 1}"
     if isinstance(place[-1], int):
         return f"each of {_name(place[:-1], joint)}"
+    if any(isinstance(part, int) for part in place[:2]):
+        return f"{_name(place[:2], joint, single=True)}: {_name(place[2:], joint)}"
     # The space stands in place of the section where it is given alone.
     return joint.join(str(part) for part in place if part != "space")
 

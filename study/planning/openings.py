@@ -55,6 +55,8 @@ def _facts(plan: Plan, data: Mapping[str, str], sizes: Sizes) -> records.Session
         chance=plan.chance,
         data=data,
         splits=sizes,
+        contrasts=plan.contrasts,
+        margin=plan.spec.margin,
     )
 
 

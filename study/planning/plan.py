@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from study import errors
-from study.ledger import METHOD, PROTOCOL, TUNED_ON, WHOLE_STREAM, History
+from study.ledger import METHOD, PROTOCOL, TUNED_ON, WHOLE_STREAM, ContrastRecord, History
 from study.planning import first_settings, study_file
 from study.planning import space as ranges
-from study.planning.cells import EVALUATION, Cell, Plan, text
-from study.planning.extension import extended_spec
+from study.planning.cells import EVALUATION, Cell, Plan
+from study.planning.contrasts import MOST_CONTRASTS, MOST_LOOKED_AT, Place, expanded
+from study.planning.extension import extended_spec, has_confirmed
 from study.planning.mistakes import named, wrong_settings
-from study.planning.sections import LATER_TASKS_ONLY
+from study.planning.sections import LATER_TASKS_ONLY, text
 from study.planning.spec import SETTINGS, StudySpec, checked
 from trainables.config import DataConfig, catalog
 
@@ -21,14 +22,19 @@ from trainables.config import DataConfig, catalog
 CONDITIONAL = ("tpe", "multivariate_tpe", "nsga2", "random")
 
 
-def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+def load_plan(path: Path, overrides: Sequence[str] = (), once: bool = False) -> Plan:
     """Reads and plans a study file, with `overrides` as of `StudySpec.load`.
+
+    `once`: it is for a single configuration, which is compared with nothing.
 
     Raises:
         ValueError: naming the file and all that is wrong with it.
     """
     plain = study_file.read(path, overrides, list(StudySpec.model_fields))
     spec, wrong = checked(plain, str(path))
+    if spec is not None and once:
+        seeds = (spec.search_seed,) if spec.further_seeds else spec.seeds
+        spec = spec.model_copy(update={"contrasts": (), "seeds": seeds})
     if spec is not None and not wrong:
         return make_plan(spec)
     mistakes = list(itertools.chain(*wrong.values()))
@@ -40,8 +46,13 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
 
 
 def extended_plan(history: History, overrides: Sequence[str]) -> Plan:
-    """Plans what the study of a ledger goes on with; see `extended_spec`."""
-    return make_plan(extended_spec(history, overrides))
+    """Plans what the study of a ledger goes on with; see `extended_spec`.
+
+    Once a confirmation has begun, what was compared by then is: cells that are new are in no
+    contrast.
+    """
+    plan = make_plan(extended_spec(history, overrides))
+    return comparing(plan, history.contrasts) if has_confirmed(history) else plan
 
 
 def make_plan(spec: StudySpec, left_out: Collection[str] = ()) -> Plan:
@@ -70,6 +81,9 @@ def make_plan(spec: StudySpec, left_out: Collection[str] = ()) -> Plan:
             cells.append(cell)
     with errors.noted(mistakes):
         _check_once(cells)
+    contrasts: tuple[ContrastRecord, ...] = ()
+    with errors.noted(mistakes):
+        contrasts = _contrasts(spec, cells)
     with errors.noted(mistakes):
         first_settings.check(spec, [cell for cell in cells if cell.searches])
     for sentence, ids in where.items():
@@ -80,7 +94,37 @@ def make_plan(spec: StudySpec, left_out: Collection[str] = ()) -> Plan:
     chance = 1 / classes.pop() if len(classes) == 1 else None
     first = (tuple(first_settings.settings_to_try_first(spec, cell)) for cell in cells)
     planned = (replace(cell, first=settings) for cell, settings in zip(cells, first, strict=True))
-    return Plan(spec, tuple(planned), chance)
+    return comparing(Plan(spec, tuple(planned), chance), contrasts)
+
+
+def comparing(plan: Plan, contrasts: Sequence[ContrastRecord]) -> Plan:
+    """The plan with these contrasts, in whose cells further seeds may follow the first ones."""
+    compared = {cell for contrast in contrasts for cell in (contrast.first, contrast.second)}
+    cells = (
+        replace(cell, further=plan.spec.further_seeds if cell.id in compared else ())
+        for cell in plan.cells
+    )
+    return replace(plan, cells=tuple(cells), contrasts=tuple(contrasts))
+
+
+def _contrasts(spec: StudySpec, cells: Sequence[Cell]) -> tuple[ContrastRecord, ...]:
+    """What is compared: as many contrasts as there can be limits for."""
+    places = [Place(cell.id, cell.key, cell.fixed, cell.tasks) for cell in cells]
+    found = expanded(spec.contrasts, places)
+    most = MOST_LOOKED_AT if spec.further_seeds else MOST_CONTRASTS
+    if len(found) > most:
+        raise ValueError(
+            f"contrasts must compare at most {most} pairs of cells"
+            f"{' where seeds come until decided' if spec.further_seeds else ''}, but compare "
+            f"{len(found)}."
+        )
+    if spec.further_seeds and not found:
+        raise ValueError(
+            "seeds until decided must have contrasts to decide, but by default there are none: the "
+            "grid has no method under study beside a reference point. Say in contrasts what is "
+            "compared, or list the seeds."
+        )
+    return found
 
 
 def _cells(spec: StudySpec, key: dict[str, Any], mistakes: list[str]) -> list[Cell]:
@@ -123,7 +167,6 @@ def _cell(spec: StudySpec, key: dict[str, Any], protocol: str, mistakes: list[st
                 f"cell {name}: search.first_tasks must be below data.tasks ({tasks}), "
                 f"but got {first}."
             )
-    transfers = spec.search.protocol == "transfer"
     return Cell(
         id=name,
         key=key,
@@ -131,8 +174,8 @@ def _cell(spec: StudySpec, key: dict[str, Any], protocol: str, mistakes: list[st
         space=space,
         tasks=tasks,
         search_tasks=seen,
-        search_seed=spec.seeds[0],
-        seeds=spec.seeds[1:] if transfers else spec.seeds,
+        search_seed=spec.search_seed,
+        seeds=spec.first_seeds,
         conditions=when,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, get_args
 
 from pydantic import TypeAdapter
 
+from study.planning.contrasts import CONFIRMED
 from study.planning.sections import OBJECTIVES, RESERVED, Mode, flat_keys
 from study.planning.space import searchable
 from study.planning.spec import StudySpec
@@ -26,6 +27,7 @@ Schema: TypeAlias = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 METHOD = "A method, a folder in trainables/methods, or a variant of one."
 SEED = {"type": "integer", "minimum": 0}
+VERSUS = {"type": "string", "pattern": r"\S\s+vs\.?\s+\S"}
 WHEN: Schema = {
     "type": "object",
     "description": "searched only where these searched keys have one of these values",
@@ -47,6 +49,7 @@ def study_schema() -> Schema:
     data = {key: reference for key, reference in known.items() if key.startswith("data.")}
     search["space"] |= {"anyOf": [words, methods]}
     search["confirm_on"]["items"] = {**_object(data), "minProperties": 1}
+    schema["$defs"]["Declared"]["properties"]["metric"] |= {"enum": list(CONFIRMED)}
     modes = _object({name: {"enum": list(get_args(Mode))} for name in OBJECTIVES})
     names = {"enum": list(OBJECTIVES)}
     forms: dict[str, Schema] = {
@@ -59,7 +62,19 @@ def study_schema() -> Schema:
             "else": {"anyOf": [words, {"$ref": "#/$defs/Search"}]},
         },
         "objective": {"anyOf": [names, _list(names), {**modes, "minProperties": 1}]},
-        "seeds": {"anyOf": [{"const": "published"}, {**_list(SEED), "uniqueItems": True}]},
+        "seeds": {
+            "anyOf": [
+                {"const": "published"},
+                {**_list(SEED), "uniqueItems": True},
+                {"$ref": "#/$defs/UntilDecided"},
+            ]
+        },
+        "contrasts": {
+            "anyOf": [
+                {"enum": ["none", None]},
+                {"type": "array", "items": {"anyOf": [VERSUS, {"$ref": "#/$defs/Declared"}]}},
+            ]
+        },
     }
     for key, form in forms.items():
         described = schema["properties"][key]

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -77,6 +78,11 @@ def flat_keys() -> Mapping[str, Any]:
         for key, kind in known_keys(method).items():
             kinds[key] = kinds.get(key, kind) | kind
     return kinds
+
+
+def text(value: Any) -> str:
+    """A value of a key, as ids of cells have it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _settable(key: str) -> str:

@@ -6,12 +6,21 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Discriminator,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from study import errors
 from study.planning import published, study_file
-from study.planning.mistakes import Must, Place, broken_rules
+from study.planning.contrasts import Contrasts, UntilDecided
+from study.planning.mistakes import IN_ROUNDS, LISTED, Must, Place, broken_rules
 from study.planning.sections import (
     CONFIG,
     PEAK_MEMORY,
@@ -27,6 +36,11 @@ from study.planning.sections import (
 Sampler: TypeAlias = Literal["tpe", "multivariate_tpe", "gp", "nsga2", "random", "grid", "qmc"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Natural: TypeAlias = Annotated[int, Must("a whole number of at least 0", ge=0)]
+# A list of seeds, or how they come in rounds: which of the two is tried is seen at once.
+Seeds: TypeAlias = Annotated[
+    Annotated[tuple[Natural, ...], Tag(LISTED)] | Annotated[UntilDecided, Tag(IN_ROUNDS)],
+    Discriminator(lambda seeds: IN_ROUNDS if isinstance(seeds, Mapping | BaseModel) else LISTED),
+]
 # Where flat keys have values.
 SETTINGS = ("grid", "fixed")
 MOST_SEEDS = 1000
@@ -95,8 +109,17 @@ class StudySpec(BaseModel):
     """Search trials a cell, which `budget` may cut."""
     budget: Budget = Budget()
     """Limits of the search in each cell, beside `trials`."""
-    seeds: tuple[Natural, ...] = (0, 1, 2)
-    """What confirmations run with; "published": those of the recipe that all cells select."""
+    seeds: Seeds = (0, 1, 2)
+    """What confirmations run with; "published": those of the recipe that all cells select;
+    {first, at_most, until: decided}: seeds 0, 1, … in rounds, of which those beyond the first go
+    only to the cells of contrasts that are still open."""
+    contrasts: Contrasts = None
+    """What is compared, each "A vs B" (two values of a key of the grid) or {key, first, second,
+    metric, where, non_inferiority}; they share an error rate of 5 %. Null: the first method that
+    is no reference point against each reference point; none, or an empty list: nothing."""
+    margin: Annotated[float, Must("a number above 0", gt=0, allow_inf_nan=False)] = 1.0
+    """Differences that are smaller count as equal: points (percent) for shares, such as
+    accuracies, and the metric's own unit for others."""
     resources: Resources = Resources()
     """What a trial occupies."""
     max_concurrent: Positive | None = None
@@ -134,6 +157,31 @@ class StudySpec(BaseModel):
     def signs(self) -> tuple[int, ...]:
         """For each objective, in order: 1 where more is better, −1 where less is."""
         return tuple(1 if mode == "max" else -1 for mode in self.objective.values())
+
+    @property
+    def search_seed(self) -> int:
+        """The seed that searches run with."""
+        return 0 if isinstance(self.seeds, UntilDecided) else self.seeds[0]
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every cell is confirmed on; after a transfer not that of the search."""
+        if not isinstance(self.seeds, UntilDecided):
+            return self.seeds[self._of_search :]
+        return tuple(range(self._of_search, self._of_search + self.seeds.first))
+
+    @property
+    def further_seeds(self) -> tuple[int, ...]:
+        """The seeds that may follow, in their order, in the cells of open contrasts."""
+        if not isinstance(self.seeds, UntilDecided):
+            return ()
+        begin, end = self.seeds.first, self.seeds.at_most
+        return tuple(range(self._of_search + begin, self._of_search + end))
+
+    @property
+    def _of_search(self) -> int:
+        """How many seeds are the search's alone."""
+        return 1 if self.search.protocol == "transfer" else 0
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "StudySpec":
@@ -179,7 +227,7 @@ class StudySpec(BaseModel):
                     f"pruner.criterion must be one of {list(criteria[1:])}, or pruner.kind none, "
                     f"where there are several objectives, but got {value.criterion!r}."
                 )
-        if info.field_name == "seeds":
+        if info.field_name == "seeds" and not isinstance(value, UntilDecided):
             if len(value) > MOST_SEEDS:
                 raise ValueError(f"seeds must be at most {MOST_SEEDS}, but got {len(value)}.")
             if not value or len(set(value)) != len(value):
@@ -202,6 +250,15 @@ class StudySpec(BaseModel):
                 ]
             )
         return value
+
+    @field_validator("contrasts")
+    @classmethod
+    def _check_asked(cls, contrasts: Contrasts, info: ValidationInfo) -> Contrasts:
+        if contrasts == () and isinstance(info.data.get("seeds"), UntilDecided):
+            raise ValueError(
+                "contrasts must not be none with seeds until decided: nothing would be decided."
+            )
+        return contrasts
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -1,12 +1,23 @@
 """Every kind of record, from its maker through a ledger into a history."""
 
 import inspect
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from study.ledger import Record, read_history, read_ledger, read_study, records
+from study.ledger import (
+    ContrastRecord,
+    LookRecord,
+    Record,
+    read_history,
+    read_ledger,
+    read_study,
+    records,
+)
 from study.ledger.labels import range_text
 from tests.study.histories import facts, ledger_of, ranges, timed
 
@@ -17,12 +28,21 @@ SPACE = {"method.rank": IntDistribution(2, 16), "optim.lr": FloatDistribution(0.
 VALUES = {"val/accuracy": 0.7, "memory/subspace_bytes": 1e5}
 SAMPLER = {"asked": True, "number": 3, "attrs": {"generation": 1}}
 PUBLISHED = {"paper": "InfLoRA", "accuracy": 0.75, "departures": ["optim.epochs is 5"]}
+CONTRAST = ContrastRecord("a vs b", CELL, "method.name=sd_lora", "test/accuracy", False)
+NONE = float("nan")
+LOOK = LookRecord(
+    *("a vs b", (0, 1), 1.5, 0.5, NONE, NONE),
+    *("undecided", "few_seeds", False, False, (2,), ("a", None)),
+)
 
 
 def every_kind() -> list[Record]:
     """A study of two sessions, with a record of each kind."""
-    first = facts({"trials": 1}, chance=0.01, data={"icons": "aa"})
-    later = facts({"trials": 2}, commit="def", data={"cub200": "bb"}, machine={"cores": 2})
+    compared = {"contrasts": [CONTRAST], "margin": 0.5}
+    first = facts({"trials": 1}, chance=0.01, data={"icons": "aa"}, **compared)
+    later = facts(
+        {"trials": 2}, commit="def", data={"cub200": "bb"}, machine={"cores": 2}, **compared
+    )
     params = {**FIXED, **KEY, **SETTING, "seed": 0}
     return timed(
         [
@@ -41,6 +61,7 @@ def every_kind() -> list[Record]:
             records.front(CELL, [("a", SETTING, VALUES)]),
             records.trial("b", CELL, "confirm", params, SETTING, 1, 3, of="a"),
             records.end("b", "failed", "FloatingPointError: loss", "diverged"),
+            records.look(**{**vars(LOOK), "low": None, "high": None}),
             records.model(CELL, "b", "models/b", 9, "cc"),
             records.warning("a test image is trained on"),
             records.failed_cell("method.name=sd_lora", "none of 2 search trials saw all tasks"),
@@ -54,7 +75,7 @@ def test_each_kind_is_read_back_as_its_maker_made_it(tmp_path: Path) -> None:
     found = inspect.getmembers(records, inspect.isfunction)
     makers = {name for name, maker in found if maker.__module__ == records.__name__}
     assert {record["kind"] for record in made} == makers
-    assert read_ledger(ledger_of(made, tmp_path)) == made
+    assert read_ledger(ledger_of(made, tmp_path)) == json.loads(json.dumps(made))
 
 
 def test_a_history_and_a_report_hold_all_of_it(tmp_path: Path) -> None:
@@ -87,6 +108,11 @@ def test_a_history_and_a_report_hold_all_of_it(tmp_path: Path) -> None:
     # The first session was killed six seconds after it began.
     assert history.walls.total == pytest.approx(6 + 12.5)
     report = read_study(path)
+    assert (report.contrasts, report.margin) == ((CONTRAST,), 0.5)
+    (look,) = report.looks
+    assert history.looks == {"a vs b": [look]}
+    assert math.isnan(look.low) and math.isnan(look.high)
+    assert replace(look, low=0, high=0) == replace(LOOK, low=0, high=0)
     assert report.warnings == ("a test image is trained on",)
     assert report.places == ("n1 (H100)",)
     # One second before its session was killed, and two once it went on.

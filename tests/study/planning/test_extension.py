@@ -1,11 +1,16 @@
 """What `--resume --set` may change of a study."""
 
+import json
+
 import pytest
 
 from study.errors import InvalidStudyError
 from study.ledger import History, history_of, records
+from study.planning.cells import Role
 from study.planning.data import check_unchanged
 from study.planning.extension import extended_spec
+from study.planning.openings import opening_records
+from study.planning.plan import extended_plan
 from tests.study.histories import facts, timed
 from tests.study.small_study import records_of, small_plan
 
@@ -68,6 +73,54 @@ def test_what_adds_to_a_study_is_taken(overrides: list[str]) -> None:
     for left_out in overrides:
         others = [override for override in overrides if override != left_out]
         assert spec != extended_spec(begun(), others)
+
+
+COMPARED = {
+    "grid": {"method.name": ["inflora", "nearest_mean"], "data.tasks": [2]},
+    "search": "none",
+    "seeds": {"first": 3, "at_most": 5, "until": "decided"},
+}
+
+
+def compared(*roles: Role) -> History:
+    """A study with contrasts, with a trial of each role in its first cell."""
+    plan = small_plan(**COMPARED)
+    ledger = opening_records(plan, {}, {})
+    for role in roles:
+        ledger += records_of(plan.cells[0].trial(role, {}, 0), status=None)
+    return history_of(timed(json.loads(json.dumps(ledger))), "ledger")
+
+
+def test_what_is_compared_is_settled_once_a_confirmation_has_begun() -> None:
+    override = ["contrasts=[nearest_mean vs inflora]", "margin=2"]
+    plan = extended_plan(compared("search"), override)
+    (contrast,) = plan.contrasts
+    assert (contrast.name, plan.spec.margin) == ("nearest_mean vs inflora, 2 tasks", 2)
+    with pytest.raises(InvalidStudyError) as error:
+        extended_plan(compared("search", "confirm"), override)
+    first, second = error.value.mistakes
+    assert first.startswith("contrasts must stay None on --resume once a confirmation has begun")
+    assert "margin must stay 1.0 on" in second and "--report DIR --contrasts FILE" in second
+
+
+@pytest.mark.parametrize("seeds", ["{first: 3, at_most: 9, until: decided}", "[0, 1, 2, 3, 4]"])
+def test_seeds_until_decided_stay_as_they_are(seeds: str) -> None:
+    with pytest.raises(InvalidStudyError, match=r"the error rate is spent over first and at_most"):
+        extended_plan(compared(), [f"seeds={seeds}"])
+
+
+def test_cells_that_come_later_are_in_no_contrast() -> None:
+    wider = ["data.tasks=[2, 4]"]
+    plan = extended_plan(compared(), wider)
+    assert [contrast.name[-7:] for contrast in plan.contrasts] == ["2 tasks", "4 tasks"]
+    plan = extended_plan(compared("confirm"), wider)
+    assert [contrast.name[-7:] for contrast in plan.contrasts] == ["2 tasks"]
+    assert [len(cell.further) for cell in plan.cells] == [2, 0, 2, 0]
+    assert plan.design.contrasts == 1
+    # A release that declared nothing before the data has nothing to look at.
+    old = compared("confirm")
+    old.contrasts = ()
+    assert extended_plan(old, []).contrasts == ()
 
 
 def test_the_spec_of_the_last_session_counts() -> None:

@@ -49,6 +49,14 @@ def test_the_study_in_the_readme_fits() -> None:
         {"search": {"space": "all", "protocol": "first_k_tasks", "first_tasks": 2}},
         {"search": {"protocol": "transfer", "confirm_on": [{"data.name": "cub200"}]}},
         {"seeds": "published"},
+        {"seeds": {"first": 3, "at_most": 8, "until": "decided"}, "margin": 0.5},
+        {
+            "contrasts": [
+                "inflora vs sd_lora",
+                {"first": 2, "second": [4], "metric": "test/accuracy"},
+            ]
+        },
+        {"contrasts": "none"},
         {"objective": ["val/accuracy", "memory/branch_bytes"]},
         {"resources": {"cpu": 2, "gpu": "auto"}},
         {"fixed": {"data.name": "folder:birds", "preset": "paper", "optim.head_lr": None}},
@@ -73,6 +81,12 @@ def test_what_a_study_may_say_is_accepted(changes: dict[str, Any]) -> None:
         ({"fixed": {"method.energy": "sigma3"}}, "'sigma3' is not one of ['sigma4', 'sigma2']"),
         ({"fixed": {"preset": "papers"}}, "'papers' is not one of"),
         ({"pruner": {"rung": 3}}, "'rung' was unexpected"),
+        ({"seeds": {"first": 2, "until": "decided"}}, "is not valid under any"),
+        ({"contrasts": ["inflora or sd_lora"]}, "is not valid under any"),
+        (
+            {"contrasts": [{"first": 2, "second": 4, "metric": "test/acc"}]},
+            "is not valid under any",
+        ),
         ({"storage": "results"}, "'results' is not valid under any"),
         ({"objective": "test/accuracy"}, "'test/accuracy' is not valid under any"),
         ({"search": {"inflora": {"method.tau": None}}}, "is not valid under any"),
@@ -91,6 +105,6 @@ def test_every_key_has_words_and_those_of_a_method_are_its_own() -> None:
     for key in keys - set(RESERVED):
         assert len(SCHEMA["$defs"][key]["description"]) > 10, key
     assert "through the network at once" in SCHEMA["$defs"]["optim.micro_batch"]["description"]
-    for section in ("Search", "Pruner", "Budget", "Resources"):
+    for section in ("Search", "Pruner", "Budget", "Resources", "Declared", "UntilDecided"):
         fields = SCHEMA["$defs"][section]["properties"].values()
         assert all(len(field["description"]) > 10 for field in fields)

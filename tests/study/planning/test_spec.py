@@ -85,6 +85,10 @@ pruner: {kind: median, reduction: 1, first_rung: 0, criterion: speed, rungs: 3}
 trials: 2.5
 budget: {gpu_hours: 0, wall_hours: .inf}
 seeds: [-1]
+margin: 0
+contrasts:
+  [inflora, {first: a, metric: test/acc, whre: 1}, {first: a, second: b, metric: test/forgetting,
+  non_inferiority: true, where: 3}]
 resources: {cpu: .nan, gpu: some}
 max_concurrent: 0
 retries: true
@@ -122,13 +126,20 @@ trials must be a whole number of at least 1, but got 2.5.
 budget.gpu_hours must be a number above 0, but got 0.
 budget.wall_hours must be a number above 0, but got inf.
 each of seeds must be a whole number of at least 0, but got -1.
+each of contrasts must be 'A vs B', two values of a key of the grid, or map at least {first, …
+the key 'second' of contrasts, entry 2 must be present.
+metric of contrasts must be one of ['test/accuracy', 'test/average_anytime_accuracy', …
+unknown contrasts key 'whre'; known are ['first', 'key', 'metric', 'non_inferiority', 'second', …
+contrasts, entry 3: where must map keys to values, but got 3.
+non_inferiority of contrasts must be false for test/forgetting, of which less is better: not to …
+margin must be a number above 0, but got 0.
 resources.cpu must be a number of at least 0.1, but got nan.
 resources.gpu must be a number of at least 0 or 'auto', but got 'some'.
 max_concurrent must be a whole number of at least 1, but got 0.
 retries must be a whole number of at least 0, but got True.
 storage must be the absolute path of a folder, but got 'results'.
 tracking must be one of ['mlflow', 'none'], but got 'wandb'.
-unknown key 'trails'; known are ['budget', 'export', 'fixed', 'grid', 'max_concurrent', …
+unknown key 'trails'; known are ['budget', 'contrasts', 'export', 'fixed', 'grid', 'margin', …
 method.name must be in grid or in fixed, but it is in both.
 """
 
