@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.commands.session import Beside
-from study.ledger import History, Record, TrialHistory, labels
+from study.ledger import History, Record, TrialHistory, is_open, labels
 from study.planning import Cell, Plan
 from study.system import harmless
 
@@ -35,6 +35,10 @@ class Display:
         self._console = console
         self._beside = Beside("The live table")
         varying = labels.varying_keys([cell.key for cell in plan.cells])
+        self._contrasts = {
+            cell.id: [pair for pair in plan.contrasts if cell.id in (pair.first, pair.second)]
+            for cell in plan.cells
+        }
         self._labels = {cell.id: labels.cell_label(cell.key, varying) for cell in plan.cells}
         self._start = time.monotonic()
         self._live = Live(
@@ -69,6 +73,8 @@ class Display:
             self._say(f"warning: {record['text']}")
         elif record["kind"] == "failed_cell":
             self._say(f"{record['cell']}: {record['error']}")
+        elif record["kind"] == "look" and not record["next_seeds"]:
+            self._say(f"{_clock(time.monotonic() - self._start)} {_verdict(record)}")
         elif record["kind"] == "end" and (record["error"] or not self._console.is_terminal):
             trial = self._history.trials[record["trial"]]
             metric = self._plan.spec.metric if trial.role == "search" else "test/accuracy"
@@ -128,6 +134,12 @@ class Display:
         trials = confirmations if settings else searches
         total = len(cell.seeds) * len(settings) if settings else self._plan.spec.trials
         ended = sum(trial.ended for trial in trials)
+        most = str(total)
+        if settings and self._is_open(cell):
+            most, total = f"up to {total + len(cell.further)}", -1
+        elif settings:
+            total += len(self._history.further_seeds().get(cell.id, ()))
+            most = str(total)
         if settings and ended == total:
             good = sum(trial.status == "completed" for trial in trials)
             if good == total:
@@ -135,7 +147,14 @@ class Display:
             return Text(f"done, {total - good} of {total} failed", style="red")
         if not trials:
             return Text("waiting", style="dim")
-        return Text(f"{'confirming' if settings else 'searching'} {ended}/{total}")
+        return Text(f"{'confirming' if settings else 'searching'} {ended}/{most}")
+
+    def _is_open(self, cell: Cell) -> bool:
+        """Whether a contrast may still ask for further seeds of a cell."""
+        looks, winners = self._history.looks, self._history.winners
+        return bool(cell.further) and any(
+            is_open(pair, looks.get(pair.name, ()), winners) for pair in self._contrasts[cell.id]
+        )
 
     def _best(self, cell: Cell, searches: Sequence[TrialHistory]) -> str:
         """The best value of the first objective, among the trials that saw all they were to."""
@@ -186,6 +205,17 @@ def _mean(trials: Sequence[TrialHistory]) -> str:
     tasks = sorted({task for task, _ in reached})
     at = f"{tasks[0]}" if len(tasks) == 1 else f"{tasks[0]}–{tasks[-1]}"
     return f"{sum(value for _, value in reached) / len(reached):.3f} at task {at}"
+
+
+def _verdict(record: Record) -> str:
+    """The last look at a contrast, in the unit of its margin."""
+    text = f"{record['contrast']}: {record['verdict']}"
+    if record["mean"] is not None:
+        text += f", {record['mean']:+.2f}"
+    if record["low"] is not None:
+        text += f" [{record['low']:.2f}, {record['high']:.2f}]"
+    seeds = len(record["seeds"])
+    return f"{text} on {seeds} seed{'' if seeds == 1 else 's'}"
 
 
 def _clock(seconds: float) -> str:

@@ -34,7 +34,7 @@ def describe(plan: Plan) -> list[str]:
     spec = plan.spec
     head = (
         f"{spec.source} is valid: {len(plan.cells)} cells, up to {plan.search_trials} search "
-        f"trials and {_up_to(plan.confirmation_trials, plan.most_confirmation_trials)} "
+        f"trials and {_counts(plan.confirmation_trials, plan.most_confirmation_trials)} "
         f"confirmation trials."
     )
     cells = []
@@ -76,10 +76,6 @@ def _unusual(spec: StudySpec) -> list[str]:
     if limits:
         lines.append(f"  a cell's search ends at {' or '.join(limits)}, if trials are left")
     return lines
-
-
-def _up_to(least: int, most: int) -> str:
-    return f"{least}" if least == most else f"{least} up to {most}"
 
 
 def show_forecast(plan: Plan, folders: Sequence[Path], probe: bool, price: float | None) -> Record:
@@ -132,7 +128,7 @@ def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
     least = "at least " if found.at_least else ""
     unknown = any(cell.cost is None for cell in found.cells)
     lines = [
-        f"trials: {least}{found.trials}",
+        f"trials: {least}{_counts(found.trials, found.most_trials)}",
         f"hours of trials: {_span(found.hours, found.most_hours, least)}",
         f"GPU-hours: {_gpu_hours(found, least)}",
         f"wall time: {_wall(found, least)}",
@@ -147,6 +143,8 @@ def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
         lines.append(f"price: {least}{money} at {price:g} EUR a GPU-hour")
     if any(cell.search_hours != cell.most_search_hours for cell in found.cells):
         lines.append("from the pruning expected of the rungs to none at all")
+    if found.trials != found.most_trials:
+        lines.append("from the first seeds alone to all that contrasts may ask for")
     if found.at_least:
         lines.append("at least: with several objectives every setting on a front is confirmed")
     budget = plan.spec.budget
@@ -175,9 +173,9 @@ def _table(plan: Plan, found: Forecast) -> Table:
         table.add_row(
             plain(cell_label(cell.key, varying)),
             f"{cell.search_tasks}, {cell.tasks}" if fewer else f"{cell.tasks}",
-            f"{row.searches} + {row.confirmations}",
+            f"{row.searches} + {_counts(row.confirmations, row.most_confirmations)}",
             _shown(_span(row.search_hours, row.most_search_hours)) if row.searches else "–",
-            _shown(_hours(row.confirm_hours)),
+            _shown(_span(row.confirm_hours, row.most_confirm_hours)),
             "?" if seconds is None else f"{seconds:.3g}",
         )
     return table
@@ -214,8 +212,8 @@ def _gpu_hours(found: Forecast, least: str) -> str:
 def _wall(found: Forecast, least: str) -> str:
     if found.slots is None:
         return "unknown: this machine cannot run a trial; max_concurrent says how many others do"
-    known = UNKNOWN if found.wall_hours is None else least + _hours(found.wall_hours)
-    return f"{known}, {found.slots} trials at a time"
+    span = _span(found.wall_hours, found.most_wall_hours, least)
+    return f"{span}, {found.slots} trials at a time"
 
 
 def _span(low: float | None, high: float | None, least: str = "") -> str:
@@ -226,6 +224,10 @@ def _span(low: float | None, high: float | None, least: str = "") -> str:
 
 def _range(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
+
+
+def _counts(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} (up to {most})"
 
 
 def _hours(hours: float | None) -> str:

@@ -79,7 +79,7 @@ def _expected(plan: Plan, folder: StudyFolder) -> Expected:
     skip = frozenset(check.strip() for check in asked.split(",") if check.strip())
     if extra := sorted(skip.difference(CHECKS)):
         raise MistakeError(unknown(f"check in {SKIP_VARIABLE}", extra[0], CHECKS))
-    trials = sum(len(cell.seeds) for cell in plan.cells)
+    trials = plan.most_confirmation_trials
     return Expected(
         storage=folder.path.resolve(),
         token=secrets.token_hex(8),

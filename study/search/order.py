@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from study.ledger import compute_seconds
-from study.planning import PlannedTrial
+from study.planning import Cell, PlannedTrial
 from study.search.cell_search import CellSearch
 
 # While other cells wait, a cell has at most this share of its search trials running: a sampler
@@ -61,14 +61,23 @@ class Order:
 
     The end of a study is a search trial, then the confirmation it leads to; what can run beside
     them to the last must still be there then. So a search is worth its whole chain, a
-    confirmation itself only, and the longest goes first. As results should not wait longer than
-    that needs, no more confirmations are held back than could fill the slots twice; with a single
-    slot, none.
+    confirmation itself only, and the longest goes first. Where further seeds may follow one after
+    the other, they belong to the chain of what they wait for. As results should not wait longer
+    than that needs, no more confirmations are held back than could fill the slots twice; with a
+    single slot, none.
     """
 
-    def __init__(self, trials: int) -> None:
+    def __init__(self, trials: int, cells: Sequence[Cell] = ()) -> None:
         self.lengths = Lengths()
         self._trials = trials
+        # How many further seeds may still wait for a cell's confirmation on a seed.
+        self._behind = {
+            (cell.id, seed): len(cell.further) - at
+            for cell in cells
+            if cell.further
+            for at, seeds in enumerate((cell.seeds, *((seed,) for seed in cell.further)))
+            for seed in seeds
+        }
 
     def searches(
         self, searches: Iterable[CellSearch], live: Iterable[PlannedTrial]
@@ -89,18 +98,24 @@ class Order:
         self, waiting: Sequence[PlannedTrial], searches: Sequence[CellSearch], slots: int
     ) -> PlannedTrial | None:
         """The confirmation to launch before any of `searches`; None if one of those goes first."""
-        longest = max(waiting, key=self.lengths.of_confirmation, default=None)
+        longest = max(waiting, key=self._rest, default=None)
         if longest is None or not searches or len(waiting) > 2 * (slots - 1):
             return longest
         chain = max(self._chain(search) for search in searches)
-        return longest if self.lengths.of_confirmation(longest) >= chain else None
+        return longest if self._rest(longest) >= chain else None
+
+    def _rest(self, trial: PlannedTrial) -> float:
+        """Seconds from the start of a confirmation to the end of what may have to follow it."""
+        behind = self._behind.get((trial.cell, trial.seed), 0)
+        return self.lengths.of_confirmation(trial) * (1 + behind)
 
     def _chain(self, search: CellSearch) -> float:
-        """Seconds from the next trial of a search to the end of the cell's confirmation."""
+        """Seconds from the next trial of a search to the end of the cell's confirmations."""
         cell = search.cell
         left = 1 - search.launched / self._trials
         trial = self.lengths.of(cell.id, cell.search_tasks)
-        return trial * (1 + SEARCH * left) + self.lengths.of(cell.id, cell.tasks)
+        confirmed = self.lengths.of(cell.id, cell.tasks) * (1 + len(cell.further))
+        return trial * (1 + SEARCH * left) + confirmed
 
 
 def _settings(trial: PlannedTrial) -> tuple[str, str]:

@@ -2,16 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from study.ledger import CellTimes, Journal, Record, records
 from study.planning import Cell, Plan, PlannedTrial
 from study.planning.sections import Budget
-from study.search.cell_search import CellSearch, Winner
+from study.search.cell_search import CellSearch
 from study.search.order import Order
 from study.search.past_trials import PastTrials
+from study.search.rounds import Rounds
 
 HOUR = 3600.0
 NODE_LOSSES = 10
@@ -42,8 +43,8 @@ class StudySearch:
 
     Trials that an earlier session has left unfinished go first, then the longest chain of a search
     and its confirmation; see `Order`. A cell is confirmed once its search is over, and with it
-    the cells that take its settings over. A trial that fails is handed out again, as often as
-    `Restarts` says.
+    the cells that take its settings over; `Rounds` says on which further seeds. A trial that fails
+    is handed out again, as often as `Restarts` says.
 
     What the journal's history has launched (`past`, as the plan has it) is never launched again.
     `slots` is how many trials may run at the same time: nothing is handed out beyond, so that every
@@ -76,7 +77,10 @@ class StudySearch:
         self._confirmations: list[PlannedTrial] = []
         # Of each confirmation, the search trial that has the same settings; by id.
         self._of: dict[str, str] = {}
-        self._order = Order(plan.spec.trials)
+        self._order = Order(plan.spec.trials, plan.cells)
+        self._rounds = Rounds(plan, journal)
+        self._cells = {cell.id: cell for cell in plan.cells}
+        self._settled: set[str] = set()
         self._known: set[str] = set()
         self._live: dict[str, _Live] = {}
         self._restarts = Restarts(plan.spec.retries)
@@ -105,7 +109,8 @@ class StudySearch:
         launch = self._launch()
         if launch is None:
             # A trial that runs may have to be handed out again.
-            return "wait" if self._unsettled or self._confirmations or self._live else "over"
+            open_ends = self._unsettled or self._confirmations or self._live
+            return "over" if not open_ends and self._rounds.over else "wait"
         trial, record = launch
         self._known.add(trial.id)
         self._journal.append(record)
@@ -191,7 +196,11 @@ class StudySearch:
                 self._journal.append(note)
 
     def _settle(self) -> None:
-        """Names the winners of every cell whose search is over and queues their confirmation."""
+        """Names the winners of every cell whose search is over and queues their confirmation.
+
+        Then takes the looks that are due and queues the seeds that they ask for.
+        """
+        before = len(self._settled)
         for cell_id in list(self._unsettled):
             search = self._searches[cell_id]
             times = self._journal.history.times
@@ -202,16 +211,26 @@ class StudySearch:
             self._unsettled.remove(cell_id)
             for cell in (search.cell, *self._followers[cell_id]):
                 self._announce(cell, search)
+                self._settled.add(cell.id)
                 for point in search.front:
-                    for seed in cell.seeds:
-                        self._confirm(cell.trial("confirm", point.trial.searched, seed), point)
+                    self._confirm(cell, point.trial.id, point.trial.searched, cell.seeds)
+        # What earlier sessions have asked for counts once the winner is known to be the same.
+        if self._rounds.take(self._settled) or len(self._settled) > before:
+            history = self._journal.history
+            for name, seeds in history.further_seeds().items():
+                if name in self._settled and (winner := history.winners.get(name)) is not None:
+                    self._confirm(self._cells[name], winner.trial, winner.searched, seeds)
 
-    def _confirm(self, trial: PlannedTrial, point: Winner) -> None:
-        """Queues a confirmation, unless it was launched before."""
-        if trial.id not in self._known:
-            self._known.add(trial.id)
-            self._of[trial.id] = point.trial.id
-            self._confirmations.append(trial)
+    def _confirm(
+        self, cell: Cell, of: str, searched: Mapping[str, Any], seeds: Sequence[int]
+    ) -> None:
+        """Queues the confirmations of a setting that were not launched before."""
+        for seed in seeds:
+            trial = cell.trial("confirm", searched, seed)
+            if trial.id not in self._known:
+                self._known.add(trial.id)
+                self._of[trial.id] = of
+                self._confirmations.append(trial)
 
     def _announce(self, cell: Cell, search: CellSearch) -> None:
         """Records what a cell's search has come to, unless that is recorded already."""

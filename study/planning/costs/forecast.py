@@ -15,15 +15,18 @@ from study.planning.sections import Pruner
 class CellForecast:
     """Of one cell: trials, hours of search trials with and without pruning, of confirmations.
 
-    Hours are None where nothing is known of the cost of a trial.
+    Of confirmations with the first seeds alone, and with all that may follow. Hours are None where
+    nothing is known of the cost of a trial.
     """
 
     cell: Cell
     searches: int
     confirmations: int
+    most_confirmations: int
     search_hours: float | None
     most_search_hours: float | None
     confirm_hours: float | None
+    most_confirm_hours: float | None
     cost: TrialCost | None
 
 
@@ -31,16 +34,19 @@ class CellForecast:
 class Forecast:
     """What a whole study will cost. What is not known is None.
 
-    `hours` of trials count on pruning, `most_hours` on none. `gpu` is what a trial takes of a
+    `trials`, `hours` of trials and `wall_hours` count on pruning and on the first seeds alone; what
+    is called most, on all seeds, and `most_hours` on no pruning. `gpu` is what a trial takes of a
     GPU, `slots` how many trials run at a time. With several objectives more than one setting a
     cell may be confirmed: then it is what the study costs `at_least`.
     """
 
     cells: tuple[CellForecast, ...]
     trials: int
+    most_trials: int
     hours: float | None
     most_hours: float | None
     wall_hours: float | None
+    most_wall_hours: float | None
     storage_bytes: float | None
     device_bytes: float | None
     gpu: float | None
@@ -82,17 +88,24 @@ def study_forecast(plan: Plan, costs: Costs, gpu: float | None, slots: int | Non
         slots: trials that run at the same time; None if that is not known.
     """
     cells = tuple(_cell(plan, cell, costs) for cell in plan.cells)
+    searching = [cell.search_hours for cell in cells]
     confirming = [cell.confirm_hours for cell in cells]
-    hours = _sum([cell.search_hours for cell in cells] + confirming)
+    longest = [cell.most_confirm_hours for cell in cells]
+    hours = _sum(searching + confirming)
     device = [cell.cost.device_bytes for cell in cells if cell.cost is not None]
-    chain = max((_longest(cell, costs) for cell in cells), default=0.0)
     sources = dict.fromkeys(cost.source for cost in costs.values())
     return Forecast(
         cells=cells,
         trials=sum(cell.searches + cell.confirmations for cell in cells),
+        most_trials=sum(cell.searches + cell.most_confirmations for cell in cells),
         hours=hours,
-        most_hours=_sum([cell.most_search_hours for cell in cells] + confirming),
-        wall_hours=None if hours is None or slots is None else max(hours / slots, chain),
+        most_hours=_sum([cell.most_search_hours for cell in cells] + longest),
+        wall_hours=_wall(hours, slots, [_longest(cell, costs, 1) for cell in cells]),
+        most_wall_hours=_wall(
+            _sum(searching + longest),
+            slots,
+            [_longest(cell, costs, 1 + len(cell.cell.further)) for cell in cells],
+        ),
         storage_bytes=_sum([_bytes(cell) for cell in cells]),
         device_bytes=max((size for size in device if size is not None), default=None),
         gpu=gpu,
@@ -139,25 +152,41 @@ def _cell(plan: Plan, cell: Cell, costs: Costs) -> CellForecast:
         most = trials * search.hours(cell.search_tasks)
         spared = sum((trials - at) * task for at, task in zip(left, search.seconds, strict=False))
         pruned = most - spared / 3600
-    confirmed = None if confirm is None else len(cell.seeds) * confirm.hours(cell.tasks)
-    return CellForecast(cell, trials, len(cell.seeds), pruned, most, confirmed, confirm)
+    least, all_seeds = len(cell.seeds), len(cell.seeds) + len(cell.further)
+    hours = None if confirm is None else confirm.hours(cell.tasks)
+    return CellForecast(
+        cell=cell,
+        searches=trials,
+        confirmations=least,
+        most_confirmations=all_seeds,
+        search_hours=pruned,
+        most_search_hours=most,
+        confirm_hours=_times(hours, least),
+        most_confirm_hours=_times(hours, all_seeds),
+        cost=confirm,
+    )
 
 
-def _longest(known: CellForecast, costs: Costs) -> float:
-    """Hours of a cell that cannot run side by side: a whole search trial, then a confirmation."""
-    roles: tuple[tuple[Role, int], ...] = (("confirm", known.cell.tasks),)
+def _wall(hours: float | None, slots: int | None, chains: Sequence[float]) -> float | None:
+    """Hours until all is done: those of all slots, or of what cannot run side by side."""
+    return None if hours is None or slots is None else max(hours / slots, *chains, 0.0)
+
+
+def _longest(known: CellForecast, costs: Costs, rounds: int) -> float:
+    """Hours of a cell that cannot run side by side: a search trial, then a confirmation a round."""
+    roles: tuple[tuple[Role, int, int], ...] = (("confirm", known.cell.tasks, rounds),)
     if known.searches:
-        roles += (("search", known.cell.search_tasks),)
-    each = ((costs.get((known.cell.id, role)), tasks) for role, tasks in roles)
-    return sum(cost.hours(tasks) for cost, tasks in each if cost is not None)
+        roles += (("search", known.cell.search_tasks, 1),)
+    each = ((costs.get((known.cell.id, role)), tasks, times) for role, tasks, times in roles)
+    return sum(times * cost.hours(tasks) for cost, tasks, times in each if cost is not None)
 
 
 def _bytes(known: CellForecast) -> float | None:
     """Checkpoints of confirmations, which are kept, and all lines of the ledger."""
     if known.cost is None:
         return None
-    lines = (known.searches + known.confirmations) * known.cost.record_bytes
-    return known.confirmations * known.cost.checkpoint_bytes + lines
+    lines = (known.searches + known.most_confirmations) * known.cost.record_bytes
+    return known.most_confirmations * known.cost.checkpoint_bytes + lines
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -3,6 +3,7 @@ import os
 import pty
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -139,6 +140,49 @@ def test_confirmations_of_an_earlier_winner_do_not_count() -> None:
     assert shown(plan, [], past)[0][1] == "done"
     ledger = [*winner(plan, 4), *trial(plan, "confirm", 4, 4, 0.6, 0, "completed")]
     assert shown(plan, ledger, past)[0][1::3] == ["confirming 1/2", "0.600 at task 4"]
+
+
+ROUNDS = {
+    "grid": {"method.name": ["inflora", "nearest_mean"], "data.tasks": [2]},
+    "seeds": {"first": 3, "at_most": 6, "until": "decided"},
+    "search": "none",
+}
+
+
+def test_further_seeds_are_counted_as_what_there_may_be() -> None:
+    plan = small_plan(**ROUNDS)
+    (contrast,) = plan.contrasts
+    opening = records.study("small", "?", facts({}, contrasts=plan.contrasts))
+    ledger = [opening]
+    for cell in plan.cells:
+        trial = cell.trial("search", {}, 0)
+        ledger.append(records.winner(cell.id, trial.id, {}, None, "val/accuracy", {}))
+        for seed in cell.seeds:
+            confirmed = [{"test/accuracy": 0.5}] * 2
+            ledger += records_of(cell.trial("confirm", {}, seed), confirmed, "completed")
+    assert [row[1] for row in shown(plan, ledger)] == ["confirming 3/up to 6"] * 2
+    of = [cell.trial("search", {}, 0).id for cell in plan.cells]
+    numbers: dict[str, Any] = {"mean": 1.234, "std": 1.0, "low": None, "high": None}
+    asks = records.look(
+        contrast.name,
+        [0, 1, 2],
+        **numbers,
+        verdict="undecided",
+        reason="wide",
+        by_less_than_margin=False,
+        non_inferior=False,
+        next_seeds=[3],
+        of=of,
+    )
+    assert shown(plan, [*ledger, asks])[0][1] == "confirming 3/up to 6"
+    ends = {**asks, "next_seeds": []}
+    assert [row[1] for row in shown(plan, [*ledger, ends])] == ["done", "done"]
+    # The seed that an earlier look has asked for is due also where a later one closes.
+    assert shown(plan, [*ledger, asks, ends])[0][1] == "confirming 3/4"
+    ends |= {"verdict": "higher", "low": 0.5, "high": 2.0}
+    text = displayed(plan, [*ledger, asks, ends])[1]
+    assert text.count("inflora vs nearest_mean") == 1
+    assert "inflora vs nearest_mean, 2 tasks: higher, +1.23 [0.50, 2.00] on 3 seeds" in text
 
 
 def test_kinds_and_cells_that_are_not_shown_are_passed_over() -> None:

@@ -146,6 +146,35 @@ def test_totals_with_pruning_and_a_price() -> None:
     ]
 
 
+ROUNDS = {
+    "grid": {"method.name": ["inflora", "nearest_mean", "sd_lora"], "data.tasks": [4]},
+    "search": "none",
+    "seeds": {"first": 3, "at_most": 5, "until": "decided"},
+}
+
+
+def test_seeds_until_decided_are_counted_from_least_to_most() -> None:
+    plan = small_plan(**ROUNDS)
+    head, rounds, *_, compared = describe(plan)
+    assert head.endswith("3 cells, up to 0 search trials and 9 (up to 13) confirmation trials.")
+    assert rounds == "  3 seeds a cell, and up to 5 while a contrast is undecided"
+    assert compared == "  compares inflora vs nearest_mean, 4 tasks"
+    found = study_forecast(plan, costs_of(plan), 0, 13)
+    assert [row.most_confirmations for row in found.cells] == [5, 5, 3]
+    # One confirmation after the other in the rounds, whatever there is room for.
+    assert (found.wall_hours, found.most_wall_hours) == (1, 3)
+    assert total_lines(plan, found, None)[:5] == [
+        "trials: 9 (up to 13)",
+        "hours of trials: 9.0 h to 13.0 h",
+        "GPU-hours: none, trials run on CPUs",
+        "wall time: 60 min to 3.0 h, 13 trials at a time",
+        "storage, checkpoints and ledger: 13 MB",
+    ]
+    assert "from the first seeds alone to all that contrasts may ask for" in total_lines(
+        plan, found, None
+    )
+
+
 def test_several_objectives_are_a_lower_bound() -> None:
     plan = small_plan(
         grid=ONE_CELL,

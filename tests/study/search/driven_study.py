@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from study.ledger import Record, records
 from study.planning.cells import PlannedTrial
+from study.planning.extension import has_confirmed
+from study.planning.plan import comparing
 from study.search import PastTrials, Start, StudySearch
 from tests.study.histories import facts, journal_of
 from tests.study.small_study import small_plan
@@ -22,7 +24,10 @@ class DrivenStudy:
         self._before = list(before)
         self._written: list[Record] = []
         self.journal = journal_of(self._written, before)
-        about = facts(self.plan.spec.to_plain())
+        if has_confirmed(self.journal.history):
+            self.plan = comparing(self.plan, self.journal.history.contrasts)
+        compared = {"contrasts": self.plan.contrasts, "margin": self.plan.spec.margin}
+        about = facts(self.plan.spec.to_plain(), **compared)
         self.journal.append(
             records.resumed(about) if before else records.study("small", "Does it go on?", about)
         )

@@ -1,6 +1,7 @@
 from typing import Any
 
-from study.search.order import Lengths
+from study.search.cell_search import CellSearch
+from study.search.order import Lengths, Order
 from tests.benchmarks.simulator import Outcome, Simulation, recorded, study
 
 METHODS = ("sd_lora", "sequential_lora", "linear_heads")
@@ -30,6 +31,28 @@ def test_the_tail_of_a_cell_holds_up_no_other_cell() -> None:
     assert len(others) == 50
     assert max(others) < max(outcome.ended[trial.id] for trial in searches)
     assert outcome.missed == []
+
+
+def test_what_further_seeds_wait_for_is_a_chain() -> None:
+    """It goes before the search of a cell that is in no contrast."""
+    rounds = {
+        "contrasts": ["sd_lora vs linear_heads"],
+        "seeds": {"first": 3, "at_most": 15, "until": "decided"},
+    }
+    chosen = []
+    for seeds in ({"seeds": [0, 1, 2]}, rounds):
+        plan = study(METHODS, (10,), trials=20, **seeds)
+        confirmed, searched = plan.cells[0], CellSearch(plan.cells[1], plan.spec)
+        for number in range(19):
+            # Nearly over: one trial and its confirmations are left.
+            trial = plan.cells[1].trial("search", {"optim.lr": 0.01 + number / 1000}, 0)
+            searched.recall(trial, {"asked": True, "number": number, "attrs": {}})
+        waiting = [confirmed.trial("confirm", {}, seed) for seed in (2, 14)]
+        order = Order(20, plan.cells)
+        chosen.append(order.confirmation(waiting, [searched], slots=8))
+        last = order.confirmation(waiting[1:], [searched], slots=8)
+        assert last is None, "nothing waits for the last seed"
+    assert chosen == [None, waiting[0]]
 
 
 def test_lengths_are_tasks_until_results_come() -> None:

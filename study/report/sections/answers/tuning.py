@@ -1,6 +1,6 @@
 """Method: how a study chose its settings, by protocol, sampler, pruner, budget and seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.ledger import WHOLE_STREAM, StudyRecords, protocol
@@ -20,7 +20,7 @@ def method_lines(study: StudyRecords) -> list[str]:
     """What a reader must know of how settings were chosen and confirmed, one fact a line."""
     spec = study.study.spec
     transfer = protocol(spec).get("protocol") == "transfer"
-    seeds = _listed((spec.get("seeds") or ())[1 if transfer else 0 :])
+    seeds = _seeds_text(spec.get("seeds") or (), transfer)
     if study.cells and not any(cell.search for cell in study.cells):
         nothing = "Nothing was searched: every cell ran with its settings as they are given."
         return [nothing, f"Every cell was trained on the seeds {seeds}."] if seeds else [nothing]
@@ -38,6 +38,15 @@ def method_lines(study: StudyRecords) -> list[str]:
     return [line for line in lines if line]
 
 
+def _seeds_text(seeds: Sequence[int] | Mapping[str, Any], transfer: bool) -> str:
+    """The seeds of confirmations: those listed, or how many come in rounds."""
+    if not isinstance(seeds, Mapping):
+        return _listed(seeds[1 if transfer else 0 :])
+    begin = 1 if transfer else 0
+    first, most = begin + seeds["first"], begin + seeds["at_most"]
+    return f"{_listed([*range(begin, first)])}, and up to {most - 1} while a contrast is undecided"
+
+
 def _protocol_text(spec: Mapping[str, Any]) -> str:
     search = protocol(spec)
     name = search.get("protocol", WHOLE_STREAM)
@@ -52,7 +61,8 @@ def _protocol_text(spec: Mapping[str, Any]) -> str:
             _listed([f"{key}={value}" for key, value in data.items()])
             for data in search.get("confirm_on") or ()
         )
-        first = _listed((spec.get("seeds") or ())[:1])
+        seeds = spec.get("seeds") or ()
+        first = 0 if isinstance(seeds, Mapping) else _listed(seeds[:1])
         return (
             f"transfer. Settings are chosen on validation images of the class order of seed "
             f"{first} and confirmed on other class orders"
