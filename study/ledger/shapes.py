@@ -81,7 +81,7 @@ def _is_contrast(value: Any) -> bool:
 
 
 def _is_seed(value: Any) -> bool:
-    return type(value) is int
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _is_point(value: Any) -> bool:
@@ -111,7 +111,7 @@ ROW = (
     lambda value: isinstance(value, list | tuple) and _are_numbers(value),
 )
 Entries = Mapping[str, tuple[str, Check]]
-SEEDS = ("a list of whole numbers", _list_of(_is_seed))
+SEEDS = ("a list of whole numbers in [0, 2**31)", _list_of(_is_seed))
 TRUTH = ("true or false", lambda value: type(value) is bool)
 CONTRAST: Entries = {
     "name": TEXT,
@@ -160,7 +160,7 @@ ENTRIES: Mapping[str, Entries] = {
         "role": ("'search' or 'confirm'", lambda value: value in ("search", "confirm")),
         "params": MAPPING,
         "searched": MAPPING,
-        "seed": ("a whole number", _is_seed),
+        "seed": ("a whole number in [0, 2**31)", _is_seed),
         "tasks": OPTIONAL_COUNT,
         "gpus": NUMBER,
         "sampler": ("null, {} or asked, number and attrs", _optional(_is_sampler)),

@@ -50,9 +50,21 @@ def extended_plan(history: History, overrides: Sequence[str]) -> Plan:
 
     Once a confirmation has begun, what was compared by then is: cells that are new are in no
     contrast.
+
+    Raises:
+        ValueError: as `extended_spec`, or if the ledger compares cells that it does not have.
     """
     plan = make_plan(extended_spec(history, overrides))
-    return comparing(plan, history.contrasts) if has_confirmed(history) else plan
+    if not has_confirmed(history):
+        return plan
+    cells = {cell.id for cell in plan.cells}
+    for contrast in history.contrasts:
+        if missing := {contrast.first, contrast.second} - cells:
+            raise ValueError(
+                f"contrast {contrast.name!r} must be of cells of {history.source}, but is of "
+                f"{min(missing)!r}."
+            )
+    return comparing(plan, history.contrasts)
 
 
 def make_plan(spec: StudySpec, left_out: Collection[str] = ()) -> Plan:

@@ -1,6 +1,7 @@
 """What `--resume --set` may change of a study."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,13 @@ def test_cells_that_come_later_are_in_no_contrast() -> None:
     old = compared("confirm")
     old.contrasts = ()
     assert extended_plan(old, []).contrasts == ()
+
+
+def test_a_contrast_of_cells_that_are_not_there_is_refused() -> None:
+    history = compared("confirm")
+    history.contrasts = (replace(history.contrasts[0], second="gone"),)
+    with pytest.raises(ValueError, match="must be of cells of ledger, but is of 'gone'"):
+        extended_plan(history, [])
 
 
 def test_the_spec_of_the_last_session_counts() -> None:
