@@ -7,12 +7,18 @@ from typing import Any
 from study.ledger import Record
 
 
-def check_each_once(records: list[Record], study: dict[str, Any]) -> None:
-    """Exactly the planned trials, each launched, ended and each of its tasks recorded once."""
+def check_each_once(
+    records: list[Record], study: dict[str, Any], confirmations: int | None = None
+) -> None:
+    """Exactly the planned trials, each launched, ended and each of its tasks recorded once.
+
+    `confirmations` is how many there are where the looks at contrasts decide.
+    """
     launched = [record for record in records if record["kind"] == "trial"]
     cells = math.prod(len(values) for values in study["grid"].values())
     roles = Counter(trial["role"] for trial in launched)
-    assert roles == {"search": cells * study["trials"], "confirm": cells * len(study["seeds"])}
+    confirmed = cells * len(study["seeds"]) if confirmations is None else confirmations
+    assert roles == {"search": cells * study["trials"], "confirm": confirmed}
     names = [trial["trial"] for trial in launched]
     assert len(set(names)) == len(names)
     ended = [record for record in records if record["kind"] == "end"]
@@ -29,6 +35,16 @@ def check_each_once(records: list[Record], study: dict[str, Any]) -> None:
         assert (len(seen) == trial["tasks"]) == (status[trial["trial"]] == "completed")
     (*_, last) = (record for record in records if record["kind"] == "finished")
     assert last["status"] == "completed"
+
+
+def decisions(records: list[Record]) -> dict[str, list[Record]]:
+    """The looks at each contrast, in their order, without the time."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if record["kind"] == "look":
+            plain = {key: value for key, value in record.items() if key != "time"}
+            found.setdefault(record["contrast"], []).append(plain)
+    return found
 
 
 def measured(records: list[Record]) -> dict[tuple[str, int], Record]:

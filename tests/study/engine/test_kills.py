@@ -22,7 +22,7 @@ import yaml
 
 from study import run
 from study.ledger import Record, read_ledger
-from tests.study.engine.each_once import check_each_once, measured
+from tests.study.engine.each_once import check_each_once, decisions, measured
 from tests.study.engine.processes import count, environment, family, title, wait_for_end_of
 from tests.study.small_study import FIXED
 
@@ -56,7 +56,14 @@ SERIAL: dict[str, Any] = {
     "trials": 4,
     "max_concurrent": 1,
 }
-STUDIES = {"parallel": PARALLEL, "serial": SERIAL}
+# What runs next depends on looks, and these on when trials end.
+DECIDED: dict[str, Any] = {
+    **PARALLEL,
+    "grid": {"method.name": ["sequential", "sd_lora"], "data.tasks": [2, 3]},
+    "seeds": {"first": 3, "at_most": 5, "until": "decided"},
+    "contrasts": ["sequential vs sd_lora", {"first": 2, "second": 3, "metric": "test/plasticity"}],
+}
+STUDIES = {"parallel": PARALLEL, "serial": SERIAL, "decided": DECIDED}
 # What is killed, in which study, with which seed of the moments.
 KINDS = ("trial", "driver", "both")
 # Parts of Ray, by what their command lines hold.
@@ -66,6 +73,7 @@ REPETITIONS = [
     # Of a driver that was killed, processes of Ray stay for half a minute: the last kills a trial.
     for seed in reversed(range(10))
 ] + [(part, "parallel", seed) for seed, part in enumerate(PARTS, start=10)]
+REPETITIONS += [(kind, "decided", seed) for seed, kind in enumerate(KINDS, start=12)]
 TIMEOUT = 300
 
 
@@ -127,7 +135,9 @@ def test_a_study_that_is_killed_ends_as_planned(
         out = _finish(command(home, "--resume", str(output)))
     assert "Traceback" not in out, out
     records = read_ledger(ledger)
-    check_each_once(records, STUDIES[study])
+    confirmed = [trial for trial in expected if trial.get("role") == "confirm"]
+    check_each_once(records, STUDIES[study], len(confirmed) if study == "decided" else None)
+    assert decisions(records) == decisions(expected)
     if killed != "trial":
         assert any(record["kind"] == "resumed" for record in records)
     assert measured(records) == measured(expected)
