@@ -22,6 +22,10 @@ from study.tracking.runs import (
     yaml_text,
 )
 
+# What MLflow takes in no key, and how long one is that others may be added to.
+NO_KEY = re.compile(r"[^\w/.-]+")
+LONGEST_KEY = 200
+
 
 class RunTree:
     """Writes records, in the order of the ledger, into a store.
@@ -54,6 +58,7 @@ class RunTree:
             "winner": self._winner,
             "front": self._front,
             "failed_cell": self._failed_cell,
+            "look": self._look,
             "model": self._model,
             "warning": self._warning,
             "estimate": self._estimate,
@@ -215,6 +220,16 @@ class RunTree:
         """A cell whose search found no winner: it closes as completed, but says why it is empty."""
         run = self._runs.opened(record["cell"]).run
         self._store.write_tags(run, {"error": record["error"]})
+
+    def _look(self, record: Record) -> None:
+        """The newest look at a contrast, among the study's tags; its numbers by pairs of seeds."""
+        run = self._runs.opened(STUDY).run
+        key = f"contrast/{NO_KEY.sub(' ', record['contrast'])}"[:LONGEST_KEY]
+        pairs, reason = len(record["seeds"]), record["reason"]
+        verdict = f"{record['verdict']}{f' ({reason})' if reason else ''}, {pairs} pairs of seeds"
+        self._store.write_tags(run, {key: verdict})
+        numbers = finite({f"{key}/{name}": record[name] for name in ("mean", "low", "high")})
+        self._store.write_metrics(run, numbers, pairs, record)
 
     def _warning(self, record: Record) -> None:
         """All warnings so far: a later tag takes the place of an earlier one."""

@@ -49,6 +49,34 @@ def test_a_cell_gets_the_mean_over_seeds_and_the_winner(quick: FakeStore) -> Non
     assert quick.curve(RUN, "best/val/accuracy") == {0: 0.7}
 
 
+def test_the_newest_look_at_a_contrast_is_a_tag_of_the_study() -> None:
+    opening, *rest = study_records()
+    name = "inflora vs joint, 3 tasks, test/forgetting"
+    contrast = {"name": name, "first": CELL, "second": "b", "metric": "m", "non_inferiority": False}
+    last = {
+        **dict.fromkeys(("mean", "std"), 1.5),
+        "low": None,
+        "high": None,
+        "by_less_than_margin": False,
+        "non_inferior": False,
+        "of": [None, None],
+    }
+    looks = [
+        records.look(name, [0, 1], verdict="undecided", reason="few_seeds", next_seeds=[2], **last),
+        records.look(name, [0, 1, 2], verdict="lower", reason="", next_seeds=[], **last),
+    ]
+    stamped = [{**look, "time": rest[-1]["time"]} for look in looks]
+    store = write_all([{**opening, "contrasts": [contrast]}, *rest[:-1], *stamped, rest[-1]])
+    study, key = (
+        "quick · 2026-11-21 12:00 UTC",
+        "contrast/inflora vs joint 3 tasks test/forgetting",
+    )
+    assert store.tags[study][key] == "lower, 3 pairs of seeds"
+    # Pairs of seeds are its steps; an interval that is not there has none.
+    assert store.curve(study, f"{key}/mean") == {2: 1.5, 3: 1.5}
+    assert store.curve(study, f"{key}/low") == {}
+
+
 def test_a_cell_that_was_not_searched_has_no_best_trial() -> None:
     nothing: Record = {"searched": {}, "value": None}
     store = write_all(
