@@ -101,7 +101,8 @@ def _run(plan: "Plan", options: argparse.Namespace) -> Callable[[], int]:
     from study.engine import on_cluster
     from study.planning.data import data_splits, pinned
 
-    splits = data_splits(plan, on_cluster) if options.probe or not options.plan else {}
+    looks = options.probe or options.pilot or not options.plan
+    splits = data_splits(plan, on_cluster) if looks else {}
     plan = pinned(plan, {name: split.sha256 for name, split in splits.items()})
     estimate = None
     if options.plan or options.probe or options.past:
@@ -109,6 +110,9 @@ def _run(plan: "Plan", options: argparse.Namespace) -> Callable[[], int]:
 
         estimate = show_forecast(plan, options.past, options.probe, options.price)
     if options.plan:
+        from study.commands.power import show_power
+
+        show_power(plan, options.past, options.pilot or 0)
         return _done
     if options.once:
         from study.commands.once import run_once, single_trial

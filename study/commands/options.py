@@ -12,6 +12,7 @@ SPLIT = (
     " Was it a part of a value? `ray submit` does not quote its arguments: give such a value in a "
     "study file, or by `ray job submit`."
 )
+MOST_PILOTS = 100
 OF_A_FILE = ("a study file", "--set")
 # Of servers and of databases that MLflow writes to.
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
@@ -26,7 +27,7 @@ READS = {
     "replay": ("--tracking-uri",),
     "validate": OF_A_FILE,
     "prepare": OF_A_FILE,
-    "plan": (*OF_A_FILE, "--probe", "--past"),
+    "plan": (*OF_A_FILE, "--probe", "--past", "--pilot"),
     "once": (*OF_A_FILE, "--output"),
 }
 
@@ -39,6 +40,12 @@ def check_options(options: argparse.Namespace) -> None:
     """
     if options.price is not None and not options.plan:
         raise ValueError("--price must be given with --plan.")
+    if options.pilot is not None and not options.plan:
+        raise ValueError("--pilot must be given with --plan.")
+    if options.pilot is not None and not 2 <= options.pilot <= MOST_PILOTS:
+        raise ValueError(
+            f"--pilot must be a whole number from 2 to {MOST_PILOTS}, but got {options.pilot}."
+        )
     if options.tracking_uri is not None and options.replay is None:
         raise ValueError(
             "--tracking-uri must be given with --replay: a study that runs writes to what "
@@ -55,6 +62,7 @@ def check_options(options: argparse.Namespace) -> None:
         "--output": options.output,
         "--probe": options.probe,
         "--past": options.past,
+        "--pilot": options.pilot,
         "--set": options.set,
         "--tracking-uri": options.tracking_uri,
     }
@@ -134,6 +142,13 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="take the cost of trials from a past study's folder; may be repeated",
+    )
+    found.add_argument(
+        "--pilot",
+        type=int,
+        metavar="N",
+        help="train N trials of each cell that is compared, default settings on validation images, "
+        "so that --plan says what the seeds could show of a contrast that no --past tells of",
     )
     found.add_argument(
         "--price", type=float, metavar="EUR_PER_GPU_HOUR", help="add the price to --plan"

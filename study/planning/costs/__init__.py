@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from study.system import door
 
 if TYPE_CHECKING:
+    from study.planning.costs.contrast_power import ContrastPower, contrast_powers
     from study.planning.costs.forecast import Forecast, study_forecast
     from study.planning.costs.past_studies import past_costs
     from study.planning.costs.probe import Measured, measure, open_trainer, use_threads
@@ -13,6 +14,7 @@ else:
     __getattr__ = door(
         __name__,
         {
+            "contrast_power": ("ContrastPower", "contrast_powers"),
             "forecast": ("Forecast", "study_forecast"),
             "past_studies": ("past_costs",),
             "probe": ("Measured", "measure", "open_trainer", "use_threads"),
@@ -21,10 +23,12 @@ else:
     )
 
 __all__ = [
+    "ContrastPower",
     "Costs",
     "Forecast",
     "Measured",
     "Probed",
+    "contrast_powers",
     "heaviest",
     "measure",
     "open_trainer",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from study.ledger import TASKS, StudyFolder, TrialRecord, read_study
+from study.ledger import TASKS, StudyFolder, StudyRecords, TrialRecord, read_study
 from study.planning.cells import Plan, Role
 from study.planning.costs.trial_cost import EVALUATION, ROLES, Costs, TrialCost, typical
 
@@ -42,7 +42,7 @@ def past_costs(plan: Plan, folders: Sequence[Path]) -> tuple[Costs, list[str]]:
     Raises:
         ValueError: if a folder is not that of a study.
     """
-    past = [trial for folder in folders for trial in _finished(StudyFolder(folder))]
+    past = [trial for folder in folders for trial in _finished(read_past(folder))]
     costs: dict[tuple[str, Role], TrialCost] = {}
     lines = []
     for cell in plan.cells:
@@ -65,15 +65,24 @@ def past_costs(plan: Plan, folders: Sequence[Path]) -> tuple[Costs, list[str]]:
     return costs, lines
 
 
-def _finished(folder: StudyFolder) -> list[_PastTrial]:
-    """The trials of a study that saw a whole stream."""
+def read_past(path: Path) -> StudyRecords:
+    """What a past study has recorded.
+
+    Raises:
+        ValueError: if a folder is not that of a study.
+    """
+    folder = StudyFolder(path)
     try:
-        study = read_study(folder.ledger)
+        return read_study(folder.ledger)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--past must be the folder of a study, with its {folder.ledger.name}, but got "
             f"{folder.path}: {getattr(error, 'strerror', None) or error}."
         ) from error
+
+
+def _finished(study: StudyRecords) -> list[_PastTrial]:
+    """The trials of a study that saw a whole stream."""
     seen = sum(len(trial.tasks) for trial in study.trials)
     # Nearly all of a ledger is what was measured after tasks.
     task_bytes = study.ledger_bytes / max(1, seen)

@@ -114,6 +114,23 @@ def measure(params: Mapping[str, Any], cpu: float, gpu: bool, tasks: int = TASKS
         use_threads(threads)
 
 
+def last_metrics(params: Mapping[str, Any], cpu: float, gpu: bool) -> Mapping[str, float] | str:
+    """Trains a whole trial; its metrics after the last task, or why it came to no end."""
+    import torch
+
+    threads = use_threads(cpu)
+    metrics: Mapping[str, float] = {}
+    try:
+        trainer = open_trainer(params, gpu)
+        while not trainer.done:
+            metrics = trainer.train_task().metrics
+    except (FloatingPointError, torch.OutOfMemoryError) as error:
+        return str(error).splitlines()[0]
+    finally:
+        use_threads(threads)
+    return metrics
+
+
 def _loads(trainer: "SequentialTrainer") -> tuple[Load, ...]:
     return tuple(
         Load(task.new, task.epoch, task.held_out, task.diagnosed) for task in trainer.workload

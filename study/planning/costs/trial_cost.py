@@ -77,9 +77,13 @@ class Probed:
     measured: tuple[Measured, ...] = ()
 
 
-def typical(cell: Cell, role: Role) -> dict[str, Any]:
-    """Flat params of a trial of a cell: what is searched has its default, where that fits."""
-    seed = cell.search_seed if role == "search" else cell.seeds[0]
+def typical(cell: Cell, role: Role, seed: int | None = None) -> dict[str, Any]:
+    """Flat params of a trial of a cell: what is searched has its default, where that fits.
+
+    Without a `seed` it has the first of its role.
+    """
+    if seed is None:
+        seed = cell.search_seed if role == "search" else cell.seeds[0]
     try:
         return dict(cell.config(role, {}, seed).to_params())
     except ValueError:

@@ -1,5 +1,7 @@
 """A study as a tree of runs: which there are, how they stand, what a cell sums up."""
 
+from typing import Any
+
 import pytest
 
 from study.ledger import History, Record, records
@@ -53,7 +55,7 @@ def test_the_newest_look_at_a_contrast_is_a_tag_of_the_study() -> None:
     opening, *rest = study_records()
     name = "inflora vs joint, 3 tasks, test/forgetting"
     contrast = {"name": name, "first": CELL, "second": "b", "metric": "m", "non_inferiority": False}
-    last = {
+    last: dict[str, Any] = {
         **dict.fromkeys(("mean", "std"), 1.5),
         "low": None,
         "high": None,
