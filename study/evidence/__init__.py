@@ -16,8 +16,8 @@ if TYPE_CHECKING:
         interval,
         welch,
     )
-    from study.evidence.looks import Look, Verdict, further_seeds, look
-    from study.evidence.power import seeds_for, smallest_difference
+    from study.evidence.looks import Look, Reason, Verdict, further_seeds, look
+    from study.evidence.power import seeds_for, seeds_to_decide, smallest_difference
 else:
     __getattr__ = door(
         __name__,
@@ -33,8 +33,8 @@ else:
                 "interval",
                 "welch",
             ),
-            "looks": ("Look", "Verdict", "further_seeds", "look"),
-            "power": ("seeds_for", "smallest_difference"),
+            "looks": ("Look", "Reason", "Verdict", "further_seeds", "look"),
+            "power": ("seeds_for", "seeds_to_decide", "smallest_difference"),
         },
     )
 
@@ -46,6 +46,7 @@ __all__ = [
     "Interval",
     "Look",
     "NotEnough",
+    "Reason",
     "Verdict",
     "count",
     "further_seeds",
@@ -53,6 +54,7 @@ __all__ = [
     "intervals",
     "look",
     "seeds_for",
+    "seeds_to_decide",
     "smallest_difference",
     "welch",
 ]

@@ -1,6 +1,7 @@
 """What seeds can show before they are paid for: power of the paired t-test."""
 
 import math
+from collections.abc import Callable
 
 from scipy import optimize, stats
 
@@ -50,6 +51,33 @@ def seeds_for(margin: float, std: float, contrasts: int = 1) -> int | None:
         limit = Design(pairs, pairs, contrasts).critical(pairs)
         return std == 0 or power(margin, std, pairs, limit) >= POWER
 
+    return _fewest(enough)
+
+
+def seeds_to_decide(mean: float, std: float, margin: float, contrasts: int = 1) -> int | None:
+    """How many seeds give a verdict with 80 % power if mean and spread stay as they were measured.
+
+    A side of 0 or equality within the margin, whichever takes fewer; as `seeds_for` in all else.
+    """
+    _check(std)
+    if not margin > 0:
+        raise ValueError(f"margin must be above 0, but got {margin}.")
+    size = abs(mean)
+
+    def enough(pairs: int) -> bool:
+        if std == 0:
+            return True
+        limit = Design(pairs, pairs, contrasts).critical(pairs)
+        side = power(size, std, pairs, limit)
+        # Both ends of the interval lie inside: by the noncentral t, as a side of 0 does.
+        ends = (power(end, std, pairs, limit) for end in (margin - size, margin + size))
+        return max(side, sum(ends) - 1) >= POWER
+
+    return _fewest(enough)
+
+
+def _fewest(enough: Callable[[int], bool]) -> int | None:
+    """The fewest pairs, of 2 and more, that are enough; None beyond `MOST_SEEDS`."""
     low, high = 1, 2
     while not enough(high):
         low, high = high, high * 2

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from study.evidence.boundaries import Design
-from study.evidence.power import seeds_for, smallest_difference
+from study.evidence.power import seeds_for, seeds_to_decide, smallest_difference
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.5, 34), (0.8, 15), (1.0, 10)])
@@ -34,3 +34,21 @@ def test_no_spread_and_too_much() -> None:
     assert seeds_for(1.0, 1000.0) is None
     with pytest.raises(ValueError, match="std must be"):
         seeds_for(1.0, math.nan)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3, 0.8, 2.0])
+def test_seeds_to_decide_decide_in_four_of_five_studies(mean: float) -> None:
+    pairs = seeds_to_decide(mean, 1.0, 1.0, contrasts=2)
+    assert pairs is not None
+    limit = Design(pairs, pairs, 2).critical(pairs)
+    values = np.random.default_rng(0).normal(mean, 1.0, (20_000, pairs))
+    half = limit * values.std(axis=1, ddof=1) / math.sqrt(pairs)
+    low, high = values.mean(axis=1) - half, values.mean(axis=1) + half
+    decided = (low > 0) | (high < 0) | ((low > -1) & (high < 1))
+    # Pairs come in steps, and the other verdict only adds to the one that is counted on.
+    assert 0.79 < float(np.mean(decided)) < 0.95
+
+
+def test_seeds_to_decide_without_spread_and_with_too_much() -> None:
+    assert seeds_to_decide(0.4, 0.0, 1.0) == 2
+    assert seeds_to_decide(0.0, 1000.0, 1.0) is None

@@ -1,0 +1,203 @@
+"""What declared contrasts come to, of ledgers of a few lines."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from study.analysis.contrasts import (
+    AFTER,
+    BEFORE,
+    ContrastResult,
+    Later,
+    contrasts_of,
+    default_contrasts,
+)
+from study.ledger import ContrastRecord, LookRecord, Record, StudyRecords, in_points, records
+from tests.study.histories import facts, study_of, timed
+
+FAILED, RUNNING = "failed", "running"
+Finals = Mapping[int, float | str]
+GOOD: Finals = {0: 0.80, 1: 0.82, 2: 0.81}
+ARMS = ("method.name=inflora", "method.name=nearest_mean")
+
+
+def ledger(
+    *arms: Finals | None,
+    seeds: Sequence[int] | Mapping[str, Any] = (0, 1, 2),
+    finished: bool = True,
+) -> StudyRecords:
+    """A study of two methods and their final accuracies by seed; None: the cell has no winner."""
+    spec = {"name": "s", "grid": {"method.name": ["inflora", "nearest_mean"]}, "contrasts": None}
+    entries: list[Record] = [records.study("s", "?", facts({**spec, "seeds": seeds}))]
+    asked = list(seeds) if not isinstance(seeds, Mapping) else list(range(seeds["first"]))
+    for cell, finals in zip(ARMS, arms, strict=True):
+        name = cell.partition("=")[2]
+        entries.append(records.cell(cell, {"method.name": name}, {}, {}, 1, 1, asked))
+        if finals is None:
+            entries.append(records.failed_cell(cell, "all trials failed"))
+            continue
+        entries.append(records.winner(cell, "x", {}, None, "val/accuracy", {}))
+        for seed, value in finals.items():
+            trial = f"{name} {seed}"
+            params = {"method.name": name}
+            entries.append(records.trial(trial, cell, "confirm", params, {}, seed, 1))
+            if value == FAILED:
+                entries.append(records.end(trial, "failed", "loss is NaN", "diverged"))
+            elif not isinstance(value, str):
+                known = None if math.isnan(value) else value
+                entries.append(records.task(trial, 1, {"test/accuracy": known}, [0.5]))
+                entries.append(records.end(trial, "completed"))
+    if finished:
+        entries.append(records.finished("completed", 9.0))
+    study = study_of(timed(entries))
+    return dataclasses.replace(study, contrasts=(ContrastRecord("a vs b", *ARMS),))
+
+
+def result(*arms: Finals | None, **options: Any) -> ContrastResult:
+    (found,) = contrasts_of(ledger(*arms, **options))
+    return found
+
+
+def shifted(by: Sequence[float]) -> dict[int, float]:
+    """`GOOD` less as many points on each seed."""
+    return {seed: float(value) - by[seed] / 100 for seed, value in GOOD.items()}
+
+
+@pytest.mark.parametrize(
+    ("by", "verdict", "reason", "note"),
+    [
+        ([16.0, 17.0, 16.5], "higher", "", False),
+        ([-16.0, -17.0, -16.5], "lower", "", False),
+        ([0.5, 0.55, 0.45], "higher", "", True),
+        ([-0.5, -0.55, -0.45], "lower", "", True),
+        ([0.1, -0.1, 0.05], "equal", "", False),
+        ([2.0, -1.0, 1.0], "undecided", "wide", False),
+        ([0.0, 0.0, 0.0], "identical", "", False),
+        ([1.5, 1.5, 1.5], "undecided", "no_spread", False),
+    ],
+)
+def test_every_verdict(by: list[float], verdict: str, reason: str, note: bool) -> None:
+    found = result(GOOD, shifted(by))
+    assert (found.first, found.second, found.group) == ("inflora", "nearest_mean", "")
+    assert (found.look.verdict, found.look.reason) == (verdict, reason)
+    assert found.look.by_less_than_margin == note
+    assert found.look.mean == pytest.approx(sum(by) / 3)
+    assert (found.declared, found.margin, found.family) == (BEFORE, 1.0, 1)
+    assert not found.so_far and found.look.next_seeds == ()
+    # Only a spread tells how many seeds would decide.
+    assert (found.seeds_to_decide is not None) == (reason == "wide")
+
+
+def test_what_would_decide_is_more_than_there_was() -> None:
+    found = result(GOOD, shifted([2.0, -1.0, 1.0]))
+    assert found.seeds_to_decide is not None and found.seeds_to_decide > 3
+
+
+def test_one_seed_and_a_missing_cell_are_undecided() -> None:
+    one = result({0: 0.8}, {0: 0.5}, seeds=(0,))
+    assert (one.look.verdict, one.look.reason, one.look.seeds) == ("undecided", "few_seeds", (0,))
+    assert one.look.mean == pytest.approx(30) and math.isnan(one.look.low)
+    lost = result(GOOD, None)
+    assert (lost.look.verdict, lost.look.reason) == ("undecided", "few_seeds")
+    assert (lost.lacking, lost.look.seeds, lost.so_far) == (("nearest_mean",), (), False)
+    assert lost.seeds_to_decide is None
+
+
+def test_a_failed_seed_and_other_seeds_leave_the_common_ones() -> None:
+    failed = result(GOOD, {**shifted([16, 17, 16.5]), 1: FAILED})
+    assert (failed.look.seeds, failed.failed, failed.pending) == ((0, 2), (1,), ())
+    assert failed.look.mean == pytest.approx(16.25)
+    apart = result({0: 0.8, 1: 0.7}, {1: 0.5, 2: 0.4}, seeds=())
+    assert (apart.look.seeds, apart.look.reason) == ((1,), "few_seeds")
+    never = result({0: 0.8, 1: 0.7}, {2: 0.5, 3: 0.4}, seeds=())
+    assert never.look.seeds == () and math.isnan(never.look.mean)
+    assert never.look.verdict == "undecided"
+
+
+def test_a_value_that_is_no_number_decides_nothing() -> None:
+    found = result(GOOD, {**shifted([16, 17, 16.5]), 2: math.nan})
+    assert (found.look.verdict, found.look.reason) == ("undecided", "not_finite")
+    assert math.isnan(found.look.mean) and found.seeds_to_decide is None
+
+
+def test_before_the_last_seed_has_ended_there_is_no_verdict() -> None:
+    early = result(GOOD, {**shifted([16, 17, 16.5]), 2: RUNNING}, finished=False)
+    assert early.so_far and early.pending == (2,)
+    assert (early.look.verdict, early.look.reason) == ("undecided", "few_seeds")
+    assert early.look.mean == pytest.approx(16.5) and math.isnan(early.look.low)
+
+
+def recorded(**changes: Any) -> LookRecord:
+    blank: dict[str, Any] = {
+        "contrast": "a vs b",
+        "seeds": (0, 1, 2),
+        "mean": 7.0,
+        "std": 3.0,
+        "low": -9.0,
+        "high": 9.0,
+        "verdict": "undecided",
+        "reason": "wide",
+        "by_less_than_margin": False,
+        "non_inferior": False,
+        "next_seeds": (3,),
+    }
+    return LookRecord(**{**blank, **changes})
+
+
+def test_the_last_look_that_was_taken_counts() -> None:
+    seeds = {"first": 3, "at_most": 8, "until": "decided"}
+    study = ledger(GOOD, shifted([16, 17, 16.5]), seeds=seeds, finished=False)
+    later = recorded(seeds=(0, 1, 2, 3), low=1.0, verdict="higher", reason="", next_seeds=())
+    other = recorded(contrast="another")
+    (open_,) = contrasts_of(dataclasses.replace(study, looks=(recorded(), other)))
+    assert (open_.look.mean, open_.so_far, open_.pending) == (7.0, True, (3,))
+    (done,) = contrasts_of(dataclasses.replace(study, looks=(recorded(), later, other)))
+    assert (done.look.verdict, done.look.seeds, done.so_far) == ("higher", (0, 1, 2, 3), False)
+
+
+def test_a_look_that_nobody_took_spends_what_the_design_has_for_it() -> None:
+    seeds = {"first": 3, "at_most": 4, "until": "decided"}
+    found = result(GOOD, shifted([1.1, 2.3, 1.7]), seeds=seeds)
+    alpha = 0.05 * (3 / 4) ** 2
+    half = float(stats.t.isf(alpha / 2, 2)) * found.look.std / math.sqrt(3)
+    assert found.look.high - found.look.mean == pytest.approx(half)
+    assert (found.look.verdict, found.so_far) == ("undecided", False)
+
+
+def test_the_family_shares_the_error_rate() -> None:
+    study = ledger(GOOD, shifted([0.9, 2.0, 1.4]))
+    (alone,) = contrasts_of(study)
+    twice = (*study.contrasts, ContrastRecord("b vs a", *reversed(ARMS)))
+    pair = contrasts_of(dataclasses.replace(study, contrasts=twice))
+    assert [own.name for own in pair] == ["a vs b", "b vs a"]
+    assert pair[0].look.mean == -pair[1].look.mean
+    assert pair[0].look.low < alone.look.low and pair[0].family == 2
+    assert (alone.look.verdict, pair[0].look.verdict) == ("higher", "undecided")
+
+
+def test_what_is_declared_later_is_a_family_of_its_own_and_marked() -> None:
+    study = ledger(GOOD, shifted([16, 17, 16.5]))
+    again = ContrastRecord("the same", *ARMS)
+    assert len(contrasts_of(study, Later((again,), 1.0))) == 1
+    before, after = contrasts_of(study, Later((again,), 20.0))
+    assert (before.declared, after.declared) == (BEFORE, AFTER)
+    assert (before.margin, after.margin, after.look.by_less_than_margin) == (1.0, 20.0, True)
+
+
+def test_an_old_ledger_has_the_default_contrasts_and_one_that_declares_none_has_none() -> None:
+    study = dataclasses.replace(ledger(GOOD, shifted([16, 17, 16.5])), contrasts=())
+    assert contrasts_of(study) == ()
+    spec = {key: value for key, value in study.study.spec.items() if key != "contrasts"}
+    old = dataclasses.replace(study, study=dataclasses.replace(study.study, spec=spec))
+    (found,) = contrasts_of(old)
+    assert (found.name, found.declared) == ("inflora vs nearest_mean", AFTER)
+    assert [(own.first, own.second) for own in default_contrasts(old)] == [ARMS]
+
+
+def test_shares_are_in_points_and_other_metrics_in_their_unit() -> None:
+    assert in_points("test/accuracy", 0.5) == in_points("lost/heads", 0.5) == 50
+    assert in_points("memory/branch_bytes", 7.0) == 7.0
