@@ -173,7 +173,7 @@ def _result(
         declared=declared,
         family=family,
         look=found,
-        so_far=bool(pending) or bool(found.next_seeds),
+        so_far=study.status != "complete" and bool(pending or found.next_seeds),
         failed=tuple(
             sorted(
                 seed
@@ -211,21 +211,17 @@ def _ended(study: StudyRecords, cell: str) -> frozenset[int]:
 def _due(study: StudyRecords, cells: tuple[str, str], asked: Sequence[int]) -> tuple[int, ...]:
     """The seeds that were asked for: those of the last look, or else those of the cells.
 
-    None where a cell has failed: nothing will come of it.
+    None where a cell has failed, or all is over: nothing more will come.
     """
-    if any(cell in study.failed_cells for cell in cells):
+    if study.status == "complete" or any(cell in study.failed_cells for cell in cells):
         return ()
+    return tuple(asked) or _first_seeds(study, cells)
+
+
+def _first_seeds(study: StudyRecords, cells: tuple[str, str]) -> tuple[int, ...]:
+    """The seeds that the cells are confirmed on before any look."""
     known = {record.cell: record.seeds for record in study.cells}
-    first = _sequential(study)
-    if asked or first is None:
-        return tuple(asked) or tuple(sorted({*known.get(cells[0], ()), *known.get(cells[1], ())}))
-    return tuple(range(first[0]))
-
-
-def _sequential(study: StudyRecords) -> tuple[int, int] | None:
-    """First and most seeds of a study that goes on until its contrasts are decided."""
-    seeds = study.study.spec.get("seeds")
-    return (int(seeds["first"]), int(seeds["at_most"])) if isinstance(seeds, Mapping) else None
+    return tuple(sorted({seed for cell in cells for seed in known.get(cell, ())}))
 
 
 def _fresh(
@@ -238,17 +234,17 @@ def _fresh(
     pending: Sequence[int],
 ) -> Look:
     """A look that nobody took while the study ran; it asks for no seeds."""
-    until_decided = _sequential(study)
+    seeds = study.study.spec.get("seeds")
     tried = {*ended[0], *ended[1], *pending}
-    if until_decided is None:
+    if not isinstance(seeds, Mapping):
         # A single look: its limit is that of the pairs that came.
         order = sorted(tried)
         order += [max(order, default=-1) + 1 + at for at in range(2 - len(order))]
         design = Design(len(order), len(order), family)
     else:
-        first, at_most = until_decided
-        order = list(range(at_most))
-        design = Design(first, at_most, family)
+        begin = min(_first_seeds(study, (contrast.first, contrast.second)), default=0)
+        order = list(range(begin, begin + seeds["at_most"]))
+        design = Design(seeds["first"], seeds["at_most"], family)
     found = look(
         contrast.name,
         values[0],

@@ -3,8 +3,8 @@
 PED-ANOVA (Watanabe et al., IJCAI 2023, arXiv:2304.10255) in Optuna's implementation: how far the
 density of a key's values in the best trials is from that in all trials. It asks nothing of the
 others but that they are not among the best, so trials that a pruner or divergence ended count.
-What is said of a key is tested by permutation; a search that learned while it ran tried more
-values where results were good, so that p is a guide and not exact.
+Permuted results say what a share comes to by chance; a search that learned while it ran tried more
+values where results were good, so that this is a guide and no test.
 """
 
 import math
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LEAST_TRIALS, LEAST_BEST = 20, 5
 BEST_SHARE = 0.1
-# Permutations for each of two keys or more, so that p can be below 5 % after Holm's correction.
+# Permutations for each of two keys or more.
 PERMUTATIONS = 25
 
 
@@ -32,35 +32,23 @@ PERMUTATIONS = 25
 class KeyImportance:
     """A searched key: `share` is its part of the importance of all keys.
 
-    `chance` is the share that a key without effect stays below in 95 of 100; `p` is that of the
-    permutation test, `p_holm` after Holm's correction over the keys.
+    `chance` is the share that a key without effect stays below in 95 of 100.
     """
 
     key: str
     share: float
     chance: float
-    p: float
-    p_holm: float
-
-    @property
-    def enough_evidence(self) -> bool:
-        """Whether the key matters: by permutation."""
-        return self.p_holm <= 1 - intervals.LEVEL
 
 
 @dataclass(frozen=True)
 class Importance:
-    """A cell's keys by importance for being among the `best` of `trials`.
-
-    `leader` is the key that alone is shown to matter: None where none is, or several are.
-    """
+    """A cell's keys by importance for being among the `best` of `trials`, the first most."""
 
     cell: str
     objective: str
     trials: int
     best: int
     keys: tuple[KeyImportance, ...]
-    leader: str | None
 
 
 def importance(study: StudyRecords, cell: str) -> Importance | NotEnough:
@@ -118,23 +106,17 @@ def _judge(
     random = np.random.default_rng(0)
     orders = PERMUTATIONS * max(2, len(keys))
     permuted = np.array([measure(random.permutation(values)) for _ in range(orders)])
-    p = (1 + (permuted >= raw).sum(axis=0)) / (orders + 1)
-    corrected = intervals.holm(p.tolist())
     chance = np.quantile(permuted, intervals.LEVEL, axis=0) / raw.sum()
     ranked = [
         KeyImportance(
             key=key,
             share=float(raw[at] / raw.sum()),
             chance=min(1.0, float(chance[at])),
-            p=float(p[at]),
-            p_holm=corrected[at],
         )
         for at, key in enumerate(keys)
     ]
     ranked.sort(key=lambda key: -key.share)
-    shown = [key.key for key in ranked if key.enough_evidence]
-    leader = shown[0] if len(shown) == 1 else None
-    return Importance(cell, objective, len(values), best, tuple(ranked), leader)
+    return Importance(cell, objective, len(values), best, tuple(ranked))
 
 
 def _losses(trials: Sequence[TrialRecord], objective: str, sign: int) -> Array:

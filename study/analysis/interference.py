@@ -1,4 +1,4 @@
-"""Whether interference with old tasks goes with forgetting: rank correlations with intervals.
+"""How interference with old tasks goes with forgetting: rank correlations with intervals.
 
 Over trials, Spearman's rho has the interval of Bonett and Wright (Psychometrika 65, 2000): as
 honest as a bootstrap of the trials where both were tried, without its draws. Over the tasks of one
@@ -22,7 +22,7 @@ LEAST_TRIALS, LEAST_TASKS = 8, 5
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's `rho` with its 95 % interval and two-sided p, from `n` trials.
+    """Spearman's `rho` with its 95 % interval, from `n` trials.
 
     `over` says what the ranks run over: "trials" or "tasks within a trial".
     """
@@ -31,13 +31,7 @@ class Correlation:
     low: float
     high: float
     n: int
-    p: float
     over: str
-
-    @property
-    def enough_evidence(self) -> bool:
-        """Whether there is a correlation: the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
 
 
 def across_trials(trials: Sequence[TrialRecord]) -> Correlation | NotEnough:
@@ -48,10 +42,10 @@ def across_trials(trials: Sequence[TrialRecord]) -> Correlation | NotEnough:
     pairs = _pairs(trials)
     if len(pairs) < LEAST_TRIALS:
         return NotEnough(f"{count(len(pairs), 'trial')} with both, {LEAST_TRIALS} needed")
-    rho, p = _spearman(*zip(*pairs, strict=True))
+    rho = _spearman(*zip(*pairs, strict=True))
     if math.isnan(rho):
         return NotEnough("one of the two is the same in all trials")
-    return Correlation(rho, *_ends(rho, len(pairs)), len(pairs), p, "trials")
+    return Correlation(rho, *_ends(rho, len(pairs)), len(pairs), "trials")
 
 
 def within_trials(trials: Sequence[TrialRecord]) -> Correlation | NotEnough:
@@ -64,25 +58,24 @@ def within_trials(trials: Sequence[TrialRecord]) -> Correlation | NotEnough:
         losses, causes = _losses(trial), trial.series(INTERFERENCE)
         tasks = sorted(set(losses) & set(causes))
         if trial.status == "completed" and len(tasks) >= LEAST_TASKS:
-            rho, _ = _spearman([causes[task] for task in tasks], [losses[task] for task in tasks])
+            rho = _spearman([causes[task] for task in tasks], [losses[task] for task in tasks])
             rhos += [] if math.isnan(rho) else [rho]
     if len(rhos) < LEAST_SEEDS:
         return NotEnough(
             f"{count(len(rhos), 'trial')} with {LEAST_TASKS} tasks that have both, "
             f"{LEAST_SEEDS} trials needed"
         )
-    mean, p = intervals.paired(rhos)
+    mean, _ = intervals.paired(rhos)
     # In this order NaN stays NaN.
     low, high = max(mean.low, -1.0), min(mean.high, 1.0)
-    return Correlation(mean.mean, low, high, mean.n, p, "tasks within a trial")
+    return Correlation(mean.mean, low, high, mean.n, "tasks within a trial")
 
 
-def _spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Spearman's rho and the two-sided p that there is none; NaN where one side does not vary."""
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rho; NaN where one side does not vary."""
     if min(len(set(first)), len(set(second))) < 2:
-        return math.nan, math.nan
-    result = stats.spearmanr(first, second)
-    return float(result.statistic), float(result.pvalue)
+        return math.nan
+    return float(stats.spearmanr(first, second).statistic)
 
 
 def _ends(rho: float, n: int) -> tuple[float, float]:

@@ -3,20 +3,18 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import permutations, product
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from study.analysis import curves
 from study.analysis.trend_models import Array
-from study.evidence import LEAST_SEEDS, LEVEL, Interval, NotEnough, count, intervals
+from study.evidence import LEAST_SEEDS, Interval, NotEnough, count, intervals
 from study.ledger import TASKS, StudyRecords, cell_label, varying_keys
 
 RANK = "method.rank"
 LESS_IS_BETTER = ("forgetting",)
-# Up to this many permutations all are tried, beyond it a random sample.
-ALL_OF = 5000
 
 
 @dataclass(frozen=True)
@@ -75,29 +73,19 @@ class RankEffect:
     """The metric by rank at one number of tasks.
 
     `slope` is the change of the metric for each doubling of the rank, a straight line through each
-    seed's own values, with its 95 % interval over the seeds that have all ranks; `p` is that of a
-    t-test that it is 0, `p_holm` after Holm's correction over the numbers of tasks. `best` is the
+    seed's own values, with its 95 % interval over the seeds that have all ranks. `best` is the
     rank with the best mean over these seeds, of equal ones the smallest.
     """
 
     tasks: int
     by_rank: tuple[tuple[int, Interval], ...]
     slope: Interval
-    p: float
-    p_holm: float
     best: int | None
-
-    @property
-    def enough_evidence(self) -> bool:
-        """Whether more rank is better or worse for certain: by its own interval and by p."""
-        return (self.slope.low > 0 or self.slope.high < 0) and self.p_holm <= 1 - LEVEL
 
 
 def rank_sensitivity(table: RankTable) -> list[RankEffect]:
     """One effect for each number of tasks; without common seeds its slope is NaN."""
-    effects = [_effect(table, tasks) for tasks in table.tasks]
-    corrected = intervals.holm([effect.p for effect in effects])
-    return [replace(effect, p_holm=p) for effect, p in zip(effects, corrected, strict=True)]
+    return [_effect(table, tasks) for tasks in table.tasks]
 
 
 def doublings(ranks: tuple[int, ...]) -> list[float]:
@@ -122,11 +110,11 @@ def _effect(table: RankTable, tasks: int) -> RankEffect:
         sign = 1 if table.higher_is_better else -1
         best = max(own, key=lambda rank: (sign * math.fsum(own[rank][at] for at in seeds), -rank))
     scale = intervals.size(*(values.values() for values in own.values()))
-    slope, p = intervals.paired(slopes, scale)
+    slope, _ = intervals.paired(slopes, scale)
     by_rank = tuple(
         (rank, intervals.interval(list(values.values()))) for rank, values in own.items()
     )
-    return RankEffect(tasks, by_rank, slope, p, p, best)
+    return RankEffect(tasks, by_rank, slope, best)
 
 
 @dataclass(frozen=True)
@@ -144,10 +132,7 @@ class Interaction:
     `shares` are those of "rank", "tasks" and "interaction" in the variation of the cells' means,
     less what noise alone would give; NaN where nothing is left. `slope_change` is the change of
     the effect of doubling the rank for each doubling of the tasks, in the metric's unit, with its
-    95 % interval over seeds. `p` is that of a permutation test that the effects of ranks are the
-    same at all numbers of tasks, and `least_p` the least that it can give with so few seeds.
-    `best_differs` says that of some two ranks each is better for certain (paired t-tests, Holm's
-    correction over all pairs of ranks and numbers of tasks) at another number of tasks.
+    95 % interval over seeds. `best` are the ranks with the best means.
     """
 
     ranks: tuple[int, ...]
@@ -155,28 +140,11 @@ class Interaction:
     n: int
     shares: Mapping[str, float]
     slope_change: Interval
-    p: float
-    least_p: float
     best: tuple[BestRank, ...]
-    best_differs: bool
-
-    @property
-    def enough_evidence(self) -> bool:
-        """Whether the effect of the rank depends on the number of tasks: by permutation."""
-        return self.p <= 1 - LEVEL
 
 
-def interaction(table: RankTable, draws: int = 1999) -> Interaction | NotEnough:
-    """Takes a table apart; only the ranks and tasks that were fully crossed count.
-
-    Seeds of one number of tasks share their split and its difficulty: what is compared is each
-    seed's profile over ranks around its own mean, so that this does not matter. Under the
-    hypothesis of the test a seed's profiles could be exchanged between numbers of tasks.
-
-    Args:
-        table: values of one metric.
-        draws: permutations, with a fixed seed, where trying all of them would take more than 5000.
-    """
+def interaction(table: RankTable) -> Interaction | NotEnough:
+    """Takes a table apart; only the ranks and tasks that were fully crossed count."""
     ranks, tasks = table.ranks, table.tasks
     missing = [(r, t) for r, t in product(ranks, tasks) if not table.values[r].get(t)]
     if len(ranks) < 2 or len(tasks) < 2:
@@ -191,10 +159,6 @@ def interaction(table: RankTable, draws: int = 1999) -> Interaction | NotEnough:
         [[[table.values[r][t][seed] for r in ranks] for t in tasks] for seed in seeds]
     )
     scale = intervals.size(values.flat)
-    profiles = values - values.mean(axis=2, keepdims=True)
-    # Exchanged, the rounding of equal values would count as an effect.
-    profiles[np.abs(profiles) <= intervals.ROUNDING * scale] = 0
-    p, least_p = _permuted(profiles, draws)
     sign = 1 if table.higher_is_better else -1
     means = sign * values.mean(axis=0)
     best = tuple(BestRank(t, ranks[int(at)]) for t, at in zip(tasks, means.argmax(1), strict=True))
@@ -206,37 +170,8 @@ def interaction(table: RankTable, draws: int = 1999) -> Interaction | NotEnough:
         n=len(seeds),
         shares=_shares(values),
         slope_change=intervals.paired(changes.tolist(), scale)[0],
-        p=p,
-        least_p=least_p,
         best=best,
-        best_differs=_crosses(sign * values),
     )
-
-
-def _permuted(profiles: Array, draws: int) -> tuple[float, float]:
-    """The interaction's p when tasks are exchanged within seeds, and the least it can be.
-
-    `profiles` are (seeds, tasks, ranks). Exchanging the tasks of all seeds alike changes nothing,
-    so the first seed stays as it is.
-    """
-    seeds, tasks, _ = profiles.shape
-    orders = math.factorial(tasks) ** (seeds - 1)
-    least = 1 / orders
-    if orders <= ALL_OF:
-        every = list(permutations(range(tasks)))
-        chosen = np.array(list(product(every, repeat=seeds - 1)))
-    else:
-        random = np.random.default_rng(0)
-        chosen = random.permuted(np.tile(np.arange(tasks), (draws, seeds - 1, 1)), axis=2)
-        least = 1 / (draws + 1)
-    rest = np.arange(1, seeds)[None, :, None]
-    sums = profiles[0] + profiles[rest, chosen].sum(axis=1)
-    # The mean over tasks is the same in every order: the sum of squares alone tells them apart.
-    squares = np.square(sums).sum(axis=(1, 2))
-    own = float(np.square(profiles.sum(axis=0)).sum())
-    as_much = int((squares >= own * (1 - 1e-12)).sum())
-    p = as_much / orders if orders <= ALL_OF else (as_much + 1) / (draws + 1)
-    return p, least
 
 
 def _shares(values: Array) -> dict[str, float]:
@@ -261,17 +196,3 @@ def _shares(values: Array) -> dict[str, float]:
     kept = {name: part if part > rounding else 0.0 for name, part in left.items()}
     total = sum(kept.values())
     return {name: part / total if total else math.nan for name, part in kept.items()}
-
-
-def _crosses(gains: Array) -> bool:
-    """Whether two ranks are each better for certain at another number of tasks."""
-    _, tasks, ranks = gains.shape
-    pairs = [(t, a, b) for t in range(tasks) for a in range(ranks) for b in range(a + 1, ranks)]
-    differences = [(gains[:, t, a] - gains[:, t, b]).tolist() for t, a, b in pairs]
-    scale = intervals.size(gains.flat)
-    corrected = intervals.holm([intervals.paired(values, scale)[1] for values in differences])
-    signs: dict[tuple[int, int], set[bool]] = {}
-    for (_, a, b), values, p in zip(pairs, differences, corrected, strict=True):
-        if p <= 1 - LEVEL:
-            signs.setdefault((a, b), set()).add(math.fsum(values) > 0)
-    return any(len(seen) == 2 for seen in signs.values())

@@ -1,4 +1,4 @@
-"""One summary a cell, what was compared in its group of cells, and who leads there."""
+"""One summary a cell, the differences in its group of cells, and who is highest there."""
 
 import json
 from collections import Counter
@@ -92,9 +92,7 @@ class CellSummary:
 class Standing:
     """The highest mean final accuracy of a group of cells, among what is under study.
 
-    `best` are the names with that mean. The others of the group are told apart by paired
-    comparisons with the first of `best`: shown to be lower (`better_than`), shown to be higher
-    (`worse_than`), `identical` on every common seed, or neither (`open`). `references_above` are
+    `best` are the names with that mean, `others` the rest of the group. `references_above` are
     reference points whose mean is at least as high, with it; `chance` is the accuracy of guessing.
     """
 
@@ -102,16 +100,8 @@ class Standing:
     best: tuple[str, ...]
     final: Interval
     chance: float | None
-    better_than: tuple[str, ...]
-    worse_than: tuple[str, ...]
-    open: tuple[str, ...]
-    identical: tuple[str, ...]
+    others: tuple[str, ...]
     references_above: tuple[tuple[str, float], ...]
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """All that the best was compared with."""
-        return (*self.better_than, *self.worse_than, *self.identical, *self.open)
 
     @property
     def name(self) -> str:
@@ -135,10 +125,9 @@ def summarise(study: StudyRecords) -> list[CellSummary]:
 
 
 def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
-    """Pairs within each group, by final accuracy on the same seeds.
+    """Differences within each group, of final accuracy on the same seeds.
 
-    Neither two reference points are compared nor settings that differ in several keys: each
-    comparison more weakens all others.
+    Neither two reference points are compared nor settings that differ in several keys.
     """
     groups: dict[str, dict[str, Mapping[int, float]]] = {}
     for cell in cells:
@@ -157,40 +146,26 @@ def compare_methods(cells: Sequence[CellSummary]) -> list[Comparison]:
     return intervals.compare(groups, references, related)
 
 
-def standings(cells: Sequence[CellSummary], comparisons: Sequence[Comparison]) -> list[Standing]:
+def standings(cells: Sequence[CellSummary]) -> list[Standing]:
     """One for every group that has a confirmed cell, in the order of the cells."""
-    leaders = []
-    for group in dict.fromkeys(cell.group for cell in cells):
-        measured = [cell for cell in cells if cell.group == group and cell.final.n]
-        if measured:
-            pairs = [pair for pair in comparisons if pair.group == group]
-            leaders.append(_standing(group, measured, pairs))
-    return leaders
+    groups: dict[str, list[CellSummary]] = {}
+    for cell in cells:
+        if cell.final.n:
+            groups.setdefault(cell.group, []).append(cell)
+    return [_standing(group, measured) for group, measured in groups.items()]
 
 
-def _standing(group: str, measured: Sequence[CellSummary], pairs: Sequence[Comparison]) -> Standing:
+def _standing(group: str, measured: Sequence[CellSummary]) -> Standing:
     studied = [cell for cell in measured if not cell.reference] or list(measured)
     best = max(studied, key=lambda cell: cell.final.mean)
     level = best.final.mean - TIE
-    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "open": [], "identical": []}
-    for pair in pairs:
-        if best.contender not in (pair.first, pair.second) or not pair.seeds:
-            continue
-        first = pair.first == best.contender
-        gain = pair.difference.mean if first else -pair.difference.mean
-        word = "identical" if pair.identical else "open"
-        if pair.enough_evidence:
-            word = "better" if gain > 0 else "worse"
-        verdicts[word].append(pair.second if first else pair.first)
+    names = tuple(cell.contender for cell in studied if cell.final.mean >= level)
     return Standing(
         group=group,
-        best=tuple(cell.contender for cell in studied if cell.final.mean >= level),
+        best=names,
         final=best.final,
         chance=best.chance,
-        better_than=tuple(verdicts["better"]),
-        worse_than=tuple(verdicts["worse"]),
-        open=tuple(verdicts["open"]),
-        identical=tuple(verdicts["identical"]),
+        others=tuple(cell.contender for cell in measured if cell.contender not in names),
         references_above=tuple(
             (cell.contender, cell.final.mean)
             for cell in measured

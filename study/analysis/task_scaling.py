@@ -48,8 +48,7 @@ class CurveTrend:
 class TaskChange:
     """Final accuracy with `most` tasks minus that with `least`, for each contender.
 
-    Paired over seeds, with Holm's correction over the contenders, which are the comparisons'
-    groups.
+    Paired over seeds; the contenders are the comparisons' groups.
     """
 
     least: int

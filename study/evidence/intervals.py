@@ -1,8 +1,8 @@
-"""What the numbers say: intervals over seeds, paired and Welch's tests, Holm's correction."""
+"""What numbers say: intervals over seeds, paired differences, Welch's test, Holm's correction."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from scipy import stats
@@ -33,10 +33,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the same seeds: `difference` is `first` minus `second`.
+    """Two methods on the same seeds, as a description: `difference` is `first` minus `second`.
 
-    `p` is that of the paired t-test, `p_holm` the same after Holm's correction over all
-    comparisons of the study; NaN where `paired` can test nothing.
+    Its interval is its own: over many comparisons some leave 0 out by chance.
     """
 
     group: str
@@ -44,23 +43,11 @@ class Comparison:
     second: str
     seeds: tuple[int, ...]
     difference: Interval
-    p: float
-    p_holm: float
 
     @property
     def identical(self) -> bool:
         """Whether both came out the same on every seed."""
         return self.difference.mean == 0 == self.difference.std
-
-    @property
-    def interval_decides(self) -> bool:
-        """Whether the interval of the difference leaves 0 out."""
-        return self.difference.low > 0 or self.difference.high < 0
-
-    @property
-    def enough_evidence(self) -> bool:
-        """Whether the difference holds: by its own interval and by the corrected p."""
-        return self.interval_decides and self.p_holm <= 1 - LEVEL
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -120,7 +107,7 @@ def compare(
     references: frozenset[str] = frozenset(),
     related: Callable[[str, str], bool] = lambda first, second: True,
 ) -> list[Comparison]:
-    """Compares all pairs of methods of a group on their common seeds, not two `references`.
+    """All pairs of methods of a group on their common seeds, not two `references`.
 
     Args:
         groups: group → method → seed → value.
@@ -139,10 +126,9 @@ def compare(
         ours, theirs = groups[group][first], groups[group][second]
         seeds = tuple(sorted(set(ours) & set(theirs)))
         scale = size(ours.values(), theirs.values())
-        difference, p = paired([ours[seed] - theirs[seed] for seed in seeds], scale)
-        comparisons.append(Comparison(group, first, second, seeds, difference, p, p))
-    corrected = holm([pair.p for pair in comparisons])
-    return [replace(pair, p_holm=p) for pair, p in zip(comparisons, corrected, strict=True)]
+        difference, _ = paired([ours[seed] - theirs[seed] for seed in seeds], scale)
+        comparisons.append(Comparison(group, first, second, seeds, difference))
+    return comparisons
 
 
 @cache

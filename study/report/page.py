@@ -14,6 +14,7 @@ from study.report.section import Block, Drawn, Failure, Findings, Picture, Secti
 from study.report.sections.answers import (
     answer,
     comparisons,
+    contrasts,
     gallery,
     health_checks,
     missing,
@@ -41,6 +42,7 @@ class SectionFile(Protocol):
 
 SECTIONS: Sequence[SectionFile] = (
     answer,
+    contrasts,
     missing,
     health_checks,
     tuning,

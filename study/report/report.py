@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from study.analysis import curves
+from study.analysis.contrasts import Later
 from study.analysis.summary import CellSummary
 from study.evidence import Comparison
 from study.ledger import StudyRecords
@@ -22,8 +23,10 @@ INTERVALS = ("final", "average_anytime", "forgetting", "plasticity")
 STATES = ("completed", "pruned", "failed", "interrupted", "running")
 
 
-def write_study(study: StudyRecords, folder: Path) -> Path:
+def write_study(study: StudyRecords, folder: Path, later: Later | None = None) -> Path:
     """Writes report.html, report.json, the tables as CSV and study.yaml into `folder`.
+
+    `later` are contrasts that were declared after the data.
 
     A running or interrupted study is reported as far as it went, and marked as incomplete.
     Each file is replaced as a whole, so that a browser never sees half a page. Returns the page.
@@ -31,7 +34,7 @@ def write_study(study: StudyRecords, folder: Path) -> Path:
     Raises:
         OSError: if `folder` cannot be written to.
     """
-    known = findings(study)
+    known = findings(study, later)
     parts = sections(known)
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(_plain(_data(study, parts)), indent=1, ensure_ascii=False)
@@ -117,16 +120,13 @@ def trial_table(study: StudyRecords) -> list[dict[str, Any]]:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """All pairs of cells that were compared."""
+    """The differences of all pairs of cells, which are described and not tested."""
     return [
         {
             "cells": pair.group,
             "first": pair.first,
             "second": pair.second,
             **{f"difference_{key}": x for key, x in dataclasses.asdict(pair.difference).items()},
-            "p": pair.p,
-            "p_holm": pair.p_holm,
-            "enough_evidence": pair.enough_evidence,
         }
         for pair in comparisons
     ]

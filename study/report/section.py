@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from study.analysis.contrasts import ContrastResult, Later, contrasts_of
 from study.analysis.summary import CellSummary, Standing, compare_methods, standings, summarise
 from study.evidence import Comparison
 from study.ledger import StudyRecords
@@ -17,12 +18,21 @@ MOST_CELLS = 12
 
 @dataclass(frozen=True)
 class Findings:
-    """A study's records, the summary of each cell, all comparisons, and the best of each group."""
+    """A study's records, each cell's summary, what the contrasts came to, and what is described.
+
+    Described, not tested, are the differences of all pairs and the best of each group.
+    """
 
     study: StudyRecords
     cells: tuple[CellSummary, ...]
+    contrasts: tuple[ContrastResult, ...]
     comparisons: tuple[Comparison, ...]
     standings: tuple[Standing, ...]
+
+    @property
+    def until_decided(self) -> bool:
+        """Whether seeds were spent until the contrasts were decided."""
+        return isinstance(self.study.study.spec.get("seeds"), Mapping)
 
     @property
     def confirmed(self) -> tuple[CellSummary, ...]:
@@ -43,12 +53,16 @@ class Findings:
         return tuple(cell for cell in self.confirmed if cell.cell in chosen)
 
 
-def findings(study: StudyRecords) -> Findings:
-    """Works out what all sections share."""
+def findings(study: StudyRecords, later: Later | None = None) -> Findings:
+    """Works out what all sections share; `later` are contrasts declared after the data."""
     cells = summarise(study)
-    comparisons = compare_methods(cells)
-    leading = standings(cells, comparisons)
-    return Findings(study, tuple(cells), tuple(comparisons), tuple(leading))
+    return Findings(
+        study,
+        tuple(cells),
+        contrasts_of(study, later),
+        tuple(compare_methods(cells)),
+        tuple(standings(cells)),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Intervals, p values, verdicts and units as words."""
+"""Intervals, p values, names and units as words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from study.analysis.curves import Exhaustion
 from study.analysis.summary import CellSummary
-from study.evidence import Comparison, Interval, NotEnough
+from study.evidence import Interval, NotEnough
 from study.ledger import value_text
 
 MOST = 8
@@ -17,13 +17,17 @@ MOST_ROWS = 60
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
-def verdict(pair: Comparison) -> str:
-    """A comparison in words."""
-    if pair.identical:
-        return f"identical on all {pair.difference.n} seeds"
-    if not pair.enough_evidence:
-        return "not enough evidence"
-    return f"{pair.first if pair.difference.mean > 0 else pair.second} is better"
+METRIC_NAMES: Mapping[str, str] = {
+    "test/accuracy": "final accuracy",
+    "test/average_anytime_accuracy": "average anytime accuracy",
+    "test/forgetting": "forgetting",
+    "subspace/dim_free": "free dimensions (mean of layers)",
+}
+
+
+def metric_name(metric: str) -> str:
+    """What people call a metric, as measured after the last task."""
+    return METRIC_NAMES.get(metric, metric.removeprefix("test/").replace("_", " "))
 
 
 def bounds(mean: Interval) -> str:
@@ -98,6 +102,11 @@ def percent(value: float | None, digits: int = 1) -> str:
 def signed(value: float, digits: int = 1) -> str:
     """A difference in points, or a share in %, with its sign."""
     return f"{'+' if value > 0 else ''}{percent(value, digits)}"
+
+
+def points(value: float) -> str:
+    """A number of points, or of %, as `percent` has shares."""
+    return percent(value / 100)
 
 
 NO_BREAK = "\N{NO-BREAK SPACE}"

@@ -171,7 +171,7 @@ def test_a_look_that_nobody_took_spends_what_the_design_has_for_it() -> None:
 def test_the_family_shares_the_error_rate() -> None:
     study = ledger(GOOD, shifted([0.9, 2.0, 1.4]))
     (alone,) = contrasts_of(study)
-    twice = (*study.contrasts, ContrastRecord("b vs a", *reversed(ARMS)))
+    twice = (*study.contrasts, ContrastRecord("b vs a", ARMS[1], ARMS[0]))
     pair = contrasts_of(dataclasses.replace(study, contrasts=twice))
     assert [own.name for own in pair] == ["a vs b", "b vs a"]
     assert pair[0].look.mean == -pair[1].look.mean

@@ -29,12 +29,10 @@ def test_across_trials_uses_the_mean_cause_and_the_final_effect() -> None:
     expected = stats.spearmanr([cause for cause, _ in values], [effect for _, effect in values])
     assert (result.n, result.over) == (9, "trials")
     assert result.rho == pytest.approx(float(expected.statistic))
-    assert result.p == pytest.approx(float(expected.pvalue))
     # Fisher's z with a variance of (1 + rho²/2) / (n − 3).
     half = 1.959964 * math.sqrt((1 + result.rho**2 / 2) / 6)
     ends = [math.tanh(math.atanh(result.rho) + side) for side in (-half, half)]
     assert [result.low, result.high] == pytest.approx(ends, rel=1e-6)
-    assert result.enough_evidence
 
 
 @pytest.mark.slow
@@ -80,7 +78,7 @@ def test_within_trials_ranks_run_over_tasks() -> None:
     random = np.random.default_rng(0)
     result = enough(within_trials([learner(random, 5.0, 20, seed) for seed in range(4)]))
     assert (result.n, result.over) == (4, "tasks within a trial")
-    assert result.rho > 0.8 and result.enough_evidence
+    assert result.rho > 0.8 and result.low > 0
     assert enough(within_trials([learner(random, -5.0, 20, at) for at in range(4)])).rho < -0.8
 
 
@@ -99,7 +97,7 @@ def test_the_interval_within_trials_covers_the_truth() -> None:
         result = enough(within_trials([learner(random, 1.0, 20, seed) for seed in range(3)]))
         covered += result.low <= sum(truths) / 2 <= result.high
         none = enough(within_trials([learner(random, 0.0, 20, seed) for seed in range(3)]))
-        nothing += none.enough_evidence
+        nothing += none.low > 0 or none.high < 0
     least, most = binomial_band(0.95, simulations)
     assert least <= covered / simulations <= most, covered / simulations
     assert nothing / simulations <= binomial_band(0.05, simulations)[1]

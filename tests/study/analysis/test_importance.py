@@ -64,11 +64,10 @@ def by_rate(setting: Mapping[str, Any]) -> float:
 @pytest.mark.parametrize("prune", [None, 0.55])
 def test_the_key_that_matters_leads(prune: float | None) -> None:
     result = enough(weighed(searched(by_rate, 120, prune=prune)))
-    assert result.leader == result.keys[0].key == LR
+    assert result.keys[0].key == LR
     assert (result.trials, result.best) == (120, 12)
-    assert result.keys[0].p_holm <= 0.05
     assert result.keys[0].share > 0.7 > result.keys[0].chance
-    assert all(key.p_holm > 0.05 for key in result.keys[1:])
+    assert all(key.share < 0.2 for key in result.keys[1:])
     assert math.isclose(sum(key.share for key in result.keys), 1)
     assert {key.key for key in result.keys} == {LR, RANK, EPSILON, SCHEDULE}
 
@@ -82,31 +81,29 @@ def test_a_choice_can_matter() -> None:
     records = searched(lambda setting: 0.1 * (setting[SCHEDULE] == "cosine"), 80)
     result = enough(weighed(records))
     assert result.keys[0].key == SCHEDULE
-    assert result.keys[0].p_holm <= 0.05
+    assert result.keys[0].share > result.keys[0].chance
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_where_no_key_or_several_are_shown_to_matter_none_leads() -> None:
+def test_several_keys_can_have_more_than_chance() -> None:
     def two(setting: Mapping[str, Any]) -> float:
         return by_rate(setting) + float(setting[EPSILON])
 
     result = enough(weighed(searched(two, 120)))
-    assert {key.key for key in result.keys if key.enough_evidence} == {LR, EPSILON}
-    assert result.leader is None
+    assert {key.key for key in result.keys if key.share > key.chance} == {LR, EPSILON}
     noise = enough(weighed(searched(lambda _: 0.5, 40)))
-    assert not any(key.enough_evidence for key in noise.keys)
-    assert noise.leader is None
+    assert not any(key.share > key.chance for key in noise.keys)
 
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_without_an_effect_a_key_passes_as_rarely_as_the_level_says() -> None:
+def test_without_an_effect_a_key_is_rarely_above_chance() -> None:
     simulations, passed = 16, 0
     for seed in range(simulations):
         records = searched(lambda _: 0.5, 20, seed)
         result = enough(weighed(records))
-        passed += sum(key.p <= 0.05 for key in result.keys)
+        passed += sum(key.share > key.chance for key in result.keys)
     _, most = binomial_band(0.05, 2 * simulations)
     assert passed / (2 * simulations) <= most, passed
 

@@ -78,7 +78,7 @@ def test_a_slope_per_doubling_is_found_again() -> None:
 def test_slopes_need_common_seeds() -> None:
     values = {4: {5: {0: 0.5, 1: 0.6}}, 8: {5: {2: 0.5, 3: 0.6}}}
     (effect,) = rank_sensitivity(RankTable("", "test/accuracy", values, True))
-    assert math.isnan(effect.slope.mean) and not effect.enough_evidence
+    assert math.isnan(effect.slope.mean)
     assert effect.best is None
 
 
@@ -91,21 +91,10 @@ def test_equal_accuracies_at_all_ranks_are_no_effect_of_the_rank() -> None:
     }
     flat = RankTable("", "test/accuracy", values, True)
     for effect in rank_sensitivity(flat):
-        assert (effect.slope.mean, effect.p, effect.enough_evidence) == (0, 1.0, False)
+        assert (effect.slope.mean, effect.slope.low, effect.slope.high) == (0, 0, 0)
     result = enough(interaction(flat))
-    assert (result.slope_change.mean, result.p, result.enough_evidence) == (0, 1.0, False)
-    assert not result.best_differs
+    assert (result.slope_change.mean, result.slope_change.std) == (0, 0)
     assert result.shares["rank"] == result.shares["interaction"] == 0
-
-
-def test_ranks_that_cross_by_the_same_on_every_seed_are_not_told_apart() -> None:
-    crossing = {4: {5: 0.51, 20: 0.49}, 8: {5: 0.49, 20: 0.51}}
-    values = {
-        rank: {count: {seed: at + 0.1 * seed for seed in range(3)} for count, at in own.items()}
-        for rank, own in crossing.items()
-    }
-    result = enough(interaction(RankTable("", "test/accuracy", values, True)))
-    assert not result.best_differs
 
 
 @pytest.mark.slow
@@ -117,44 +106,25 @@ def test_the_intervals_of_slopes_and_of_their_change_cover_the_truth() -> None:
         effect = rank_sensitivity(values)[-1].slope
         truth = RANK_SLOPE + 0.004 * math.log2(TASKS[-1])
         slopes += effect.low <= truth <= effect.high
-        change = enough(interaction(values, draws=1)).slope_change
+        change = enough(interaction(values)).slope_change
         changes += change.low <= 0.004 <= change.high
     least, most = binomial_band(0.95, simulations)
     assert least <= slopes / simulations <= most, slopes / simulations
     assert least <= changes / simulations <= most, changes / simulations
 
 
-def test_without_an_interaction_the_permutation_test_keeps_its_level() -> None:
-    random = np.random.default_rng(0)
-    simulations = 400
-    results = [enough(interaction(table(random))) for _ in range(simulations)]
-    assert (
-        sum(result.enough_evidence for result in results) / simulations
-        <= binomial_band(0.05, simulations)[1]
-    )
-    assert sum(result.best_differs for result in results) / simulations <= 0.01
-    assert np.mean([result.shares["interaction"] for result in results]) < 0.01
-
-
 def test_an_interaction_is_found_and_measured() -> None:
     result = enough(interaction(table(np.random.default_rng(0), change=-0.015, noise=0.002)))
-    assert result.enough_evidence
     assert result.slope_change.low <= -0.015 <= result.slope_change.high
     assert result.slope_change.high < 0
     # Slopes per doubling of the rank: 0.02 − 0.015 log2(tasks) is below 0 from 5 tasks on.
     assert result.best == tuple(BestRank(count, 4) for count in TASKS)
-    assert not result.best_differs
 
 
-def test_the_best_rank_differs_only_where_each_is_better_for_certain() -> None:
+def test_the_best_rank_is_told_for_each_number_of_tasks() -> None:
     change = -RANK_SLOPE / math.log2(10)
-    clear, blurred = (
-        enough(interaction(table(np.random.default_rng(1), change, noise, tasks=(2, 10, 50))))
-        for noise in (0.0005, 0.1)
-    )
+    clear = enough(interaction(table(np.random.default_rng(1), change, 0.0005, tasks=(2, 10, 50))))
     assert [best.rank for best in clear.best][::2] == [32, 4]
-    assert clear.best_differs
-    assert not blurred.best_differs and not blurred.enough_evidence
 
 
 def test_shares_are_those_of_the_truth() -> None:
@@ -173,27 +143,12 @@ def test_shares_are_those_of_the_truth() -> None:
 def test_noise_alone_is_taken_off_the_shares() -> None:
     random = np.random.default_rng(0)
     noise = 0.05
-    shares = [enough(interaction(table(random, noise=noise), draws=1)).shares for _ in range(200)]
+    shares = [enough(interaction(table(random, noise=noise))).shares for _ in range(200)]
     ranks, tasks = np.log2(RANKS), np.log2(TASKS)
     # What the means of 3 seeds would show without: their noise over 6 degrees of freedom of 12.
     shown = noise**2 / 3 * 6 / 12
     true = RANK_SLOPE**2 * ranks.var() + TASK_SLOPE**2 * tasks.var() + 0.03**2 / 3 * 2 / 3
     assert np.mean([own["interaction"] for own in shares]) < 0.6 * shown / (shown + true)
-
-
-def test_a_design_too_small_for_the_test_says_so() -> None:
-    small = enough(interaction(table(np.random.default_rng(0), 0.05, 1e-4, tasks=(5, 20))))
-    assert (small.p, small.least_p, small.enough_evidence) == (0.25, 0.25, False)
-    # The contrast of slopes speaks all the same.
-    assert small.slope_change.low > 0
-
-
-def test_many_permutations_are_drawn_with_a_fixed_seed() -> None:
-    many = table(np.random.default_rng(0), 0.01, 1e-4, seeds=5, tasks=(5, 10, 20, 50))
-    result = enough(interaction(many, draws=199))
-    # No order is as extreme as the one that was seen, which counts as one.
-    assert result.p == result.least_p == pytest.approx(1 / 200)
-    assert result == enough(interaction(many, draws=199))
 
 
 def test_too_little_is_refused_with_the_reason() -> None:

@@ -38,22 +38,6 @@ def test_the_interval_of_a_paired_difference_covers_the_truth(seeds: int) -> Non
     assert least <= right / SIMULATIONS <= most, right / SIMULATIONS
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_of_equal_methods_one_is_called_better_in_5_of_100_studies_at_most(seeds: int) -> None:
-    random = np.random.default_rng(seeds)
-    wrong = sum(
-        any(pair.enough_evidence for pair in compared(studies(random, seeds, (0.6,) * 4)))
-        for _ in range(SIMULATIONS)
-    )
-    assert wrong / SIMULATIONS <= binomial_band(0.05, SIMULATIONS)[1], wrong / SIMULATIONS
-    # The correction is not so strict that nothing is ever found.
-    shown = sum(
-        compared(studies(random, seeds, (0.9, 0.6, 0.6, 0.6)))[0].enough_evidence
-        for _ in range(100)
-    )
-    assert shown > 60
-
-
 def test_the_interval_over_different_seeds_covers_the_truth() -> None:
     random = np.random.default_rng(0)
     right = 0

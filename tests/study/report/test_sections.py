@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 
 from study.analysis.exhaustion import LayerForecast, Observed
-from study.analysis.rank import Interaction
-from study.evidence import Interval
 from study.ledger import Record, records
 from study.report import page, wording
 from study.report.section import MOST_CELLS, Findings, Folded, Picture, Section, Table, findings
 from study.report.sections.answers import answer, comparisons, health_checks, published, results
 from study.report.sections.cost import failures, memory, trials
 from study.report.sections.settings import exhaustion, importance, interference, rank, scaling
-from study.report.sections.settings.rank import interaction_verdict
 from tests.study.histories import study_of
 from tests.study.report.engine_ledgers import Script
 from tests.study.report.ledgers import made_up_study
-from tests.study.report.studies import REPORTS, SAME, methods_alone, of_ranks, with_finals
+from tests.study.report.studies import REPORTS, SAME, of_ranks, with_finals
 
 
 def found(records: list[Record]) -> Findings:
@@ -40,10 +37,11 @@ def test_a_study_without_confirmations_shows_nothing_that_needs_them() -> None:
     titles = {section.title for section in made if section is not None and section.blocks}
     assert titles == {
         "Short answer",
+        "Declared contrasts",
         "Warnings",
         "Method",
         "Results",
-        "Cells compared in pairs",
+        "All pairs of cells",
         "Trials that failed or were started again",
         "How to reproduce",
         "All trials",
@@ -93,14 +91,12 @@ def test_a_section_draws_its_cells(file: page.SectionFile, study: str, axes: lis
 def test_many_groups_are_told_apart_in_a_table() -> None:
     rows = last_table(answer.section(found(of_ranks((4, 8), (2, 3, 4, 5)))))
     assert [row["highest"] for row in rows] == ["rank 8"] * 4
-    (row,) = last_table(answer.section(found(methods_alone())))
-    assert row["highest"] == "method 7" and "cells" not in row
 
 
 def test_what_is_the_same_on_every_seed_is_called_identical() -> None:
     finals = {(name, 3): SAME for name in ("inflora", "sd_lora")}
     (row,) = last_table(comparisons.section(found(with_finals(finals))))
-    assert row["verdict"] == "identical on all 3 seeds"
+    assert row["95 % interval"] == "identical"
 
 
 def test_large_tables_are_cut_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +113,7 @@ def test_large_tables_are_cut_and_say_so(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "The first 2 of 3 cells; all are in summary.csv." in str(cells.blocks[0])
     for section, title in (
         (every, "The first 2 of 21 trials; all are in trials.csv"),
-        (pairs, "3 pairs, of 3 a difference is shown; all are in comparisons.csv"),
+        (pairs, "3 pairs; all are in comparisons.csv"),
     ):
         assert isinstance(folded := section.blocks[-1], Folded) and folded.title == title
     assert wording.cut_note(wording.MOST_ROWS) == ""
@@ -162,14 +158,6 @@ def test_what_a_forecast_says() -> None:
     )
     none = replace(layer, reason="2 seeds", verdict="no forecast")
     assert exhaustion.forecast_text(none) == f"l0: no forecast, 2 seeds; {happened}."
-
-
-def test_what_can_be_said_of_ranks_and_tasks() -> None:
-    open_ = Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    result = Interaction((4, 8), (5, 10), 3, {}, open_, 0.2, 0.1, (), False)
-    assert interaction_verdict(result) == "not enough evidence"
-    assert interaction_verdict(replace(result, best_differs=True)).startswith("the best rank diff")
-    assert "that another rank is best" in interaction_verdict(replace(result, p=0.01))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from study.report import page
 from study.report.report import write_study
 from study.report.section import findings
-from study.report.sections.answers.answer import answers
+from study.report.sections.answers.answer import answers, description
 from study.report.sections.answers.health_checks import warnings
 from study.report.sections.answers.tuning import method_lines
 from tests.study.histories import study_of
@@ -125,7 +125,11 @@ def test_short_answers_and_warnings() -> None:
     told = {}
     for name, records in ANSWERS.items():
         found = findings(study_of(records()))
-        told[name] = {"answer": answers(found), "warnings": warnings(found)}
+        told[name] = {
+            "answer": answers(found),
+            "described": description(found),
+            "warnings": warnings(found),
+        }
     check("answers.json", laid_out(told) + "\n")
 
 

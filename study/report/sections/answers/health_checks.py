@@ -23,7 +23,7 @@ def section(findings: Findings) -> Section:
 
 def warnings(findings: Findings) -> list[str]:
     """What a reader must know, one thing a sentence."""
-    study, cells, comparisons = findings.study, findings.cells, findings.comparisons
+    study, cells = findings.study, findings.cells
     sentences = []
     if study.status != "complete":
         running = sum(trial.status == "running" for trial in study.trials)
@@ -53,11 +53,6 @@ def warnings(findings: Findings) -> list[str]:
             f"concluded: {'; '.join(few)}."
         )
     sentences += _budgets(cells)
-    if any(pair.interval_decides and not pair.enough_evidence for pair in comparisons):
-        sentences.append(
-            "Some differences leave 0 out of their own interval but not after Holm's correction "
-            f"for {len(comparisons)} comparisons: they are counted as not enough evidence."
-        )
     return sentences
 
 

@@ -1,10 +1,10 @@
 """What the protocol costs: honest tuning against settings chosen on the whole stream."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from study.analysis.summary import CellSummary
-from study.evidence import Comparison, Interval, intervals
+from study.evidence import Comparison, Interval, count, intervals
 from study.ledger import (
     OF_SEARCH,
     PROTOCOL,
@@ -15,8 +15,8 @@ from study.ledger import (
     varying_keys,
 )
 from study.report.section import Block, Findings, Paragraph, Section, Table
-from study.report.sections.answers.comparisons import TESTED, tested
-from study.report.wording import between, p_text, percent, verdict, with_interval
+from study.report.sections.answers.comparisons import DESCRIBED, described
+from study.report.wording import between, percent, with_interval
 
 TITLE = "What the protocol costs"
 
@@ -26,7 +26,7 @@ class ProtocolCost:
     """Two cells that differ in the protocol alone; `difference` is the honest one minus the other.
 
     `honest` and `whole_stream` are final test accuracies, each over all its own seeds, and
-    `comparison` is over the common ones; Holm's correction is over all such pairs of the study.
+    `comparison` is over the common ones.
     """
 
     label: str
@@ -39,7 +39,6 @@ class ProtocolCost:
 def section(findings: Findings) -> Section:
     """A table of the pairs; nothing on the page where protocols were not compared."""
     costs = protocol_costs(findings.study, findings.cells)
-    data = [{**asdict(cost), "enough_evidence": cost.comparison.enough_evidence} for cost in costs]
     blocks: tuple[Block, ...] = ()
     if costs:
         name = costs[0].protocol
@@ -48,18 +47,17 @@ def section(findings: Findings) -> Section:
                 "cells": cost.label,
                 f"{name}, %": with_interval(cost.honest),
                 "whole_stream, %": with_interval(cost.whole_stream),
-                **tested(cost.comparison),
-                "verdict": verdict(cost.comparison),
+                **described(cost.comparison),
             }
             for cost in costs
         ]
         about = (
             f"Final accuracy on test images with settings chosen by {name}, and with those chosen "
-            f"on the whole stream. Points: {name} minus whole_stream on the same seeds (paired "
-            f"t-test; Holm's correction over these {len(costs)} pairs)."
+            f"on the whole stream. Points: {name} minus whole_stream on the same seeds, each with "
+            f"its own 95 % interval: a description, not a test."
         )
-        blocks = (Paragraph(about), Table(rows, {f"{name}, %", "whole_stream, %", *TESTED}))
-    return Section(TITLE, blocks, {"protocol_costs": data})
+        blocks = (Paragraph(about), Table(rows, {f"{name}, %", "whole_stream, %", *DESCRIBED}))
+    return Section(TITLE, blocks, {"protocol_costs": costs})
 
 
 def protocol_costs(study: StudyRecords, cells: Sequence[CellSummary]) -> list[ProtocolCost]:
@@ -99,31 +97,17 @@ def cost_sentence(costs: Sequence[ProtocolCost]) -> str:
     known = [cost for cost in costs if cost.comparison.difference.n]
     if not known:
         return ""
-    name = known[0].protocol
     changes = [cost.comparison.difference for cost in known]
+    begin = f"Choosing settings by {known[0].protocol} instead of whole_stream changes the final"
     if len(known) == 1:
         (change,) = changes
-        if change.n < 2:
-            return (
-                f"What {name} costs against whole_stream: {percent(change.mean)} points on one "
-                "common seed, not enough evidence."
-            )
-        sure = "" if known[0].comparison.enough_evidence else ": not enough evidence of a cost"
-        return (
-            f"Choosing settings by {name} instead of whole_stream changes the final accuracy by "
-            f"{percent(change.mean)} points (95 % interval {between(change)}, paired over "
-            f"{change.n} seeds, p {p_text(known[0].comparison.p_holm)}){sure}."
-        )
+        seeds = count(change.n, "common seed")
+        interval = f"95 % interval {between(change)}, " if change.n > 1 else ""
+        return f"{begin} accuracy by {percent(change.mean)} points ({interval}{seeds})."
     means = [change.mean for change in changes]
-    sure_means = [
-        cost.comparison.difference.mean for cost in known if cost.comparison.enough_evidence
-    ]
     return (
-        f"Choosing settings by {name} instead of whole_stream changes the final accuracy by "
-        f"{percent(min(means))} to {percent(max(means))} points, "
-        f"{percent(sum(means) / len(means))} on average over {len(known)} pairs of cells; there is "
-        f"enough evidence that it is worse in {sum(mean < 0 for mean in sure_means)} of them, and "
-        f"better in {sum(mean > 0 for mean in sure_means)}."
+        f"{begin} accuracy by {percent(min(means))} to {percent(max(means))} points, "
+        f"{percent(sum(means) / len(means))} on average over {len(known)} pairs of cells."
     )
 
 

@@ -1,4 +1,4 @@
-"""What mattered: which searched keys decided whether a search trial was among the best."""
+"""What mattered: how far searched keys decided whether a search trial was among the best."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,7 +9,7 @@ from study.analysis.importance import Importance, importance
 from study.report.figures.plots import grid_of
 from study.report.figures.style import GRID, MOST_PANELS, OKABE_ITO
 from study.report.section import Block, Bullets, Findings, Paragraph, Picture, Section, Table
-from study.report.wording import listed, p_text, percent, reasons_of
+from study.report.wording import percent, reasons_of
 
 TITLE = "What mattered"
 MOST_SEARCHES = 6
@@ -31,7 +31,7 @@ def section(findings: Findings) -> Section:
     if not results:
         return Section(TITLE, (), data)
     known = {label: result for label, result in results if isinstance(result, Importance)}
-    sentences = [f"{label}: {_verdict(result)}." for label, result in known.items()]
+    sentences = [f"{label}: {_most(result)}." for label, result in known.items()]
     blocks: list[Block] = [Bullets([*sentences, *reasons_of(results)])]
     if known:
         drawn = dict(list(known.items())[:MOST_PANELS])
@@ -41,13 +41,12 @@ def section(findings: Findings) -> Section:
                 "key": key.key,
                 "share, %": percent(key.share),
                 "by chance up to, %": percent(key.chance),
-                "p (Holm)": p_text(key.p_holm).removeprefix("= "),
             }
             for label, result in known.items()
             for key in result.keys
         ]
         blocks.append(Picture("", MATTERED, partial(importances, drawn)))
-        blocks.append(Table(rows, ("share, %", "by chance up to, %", "p (Holm)")))
+        blocks.append(Table(rows, ("share, %", "by chance up to, %")))
     if len(searched) > len(results):
         blocks.append(
             Paragraph(
@@ -58,14 +57,12 @@ def section(findings: Findings) -> Section:
     return Section(TITLE, tuple(blocks), data)
 
 
-def _verdict(result: Importance) -> str:
-    trials = f"({result.trials} search trials)"
-    shown = [key.key for key in result.keys if key.enough_evidence]
-    if not shown:
-        return f"not enough evidence that any key mattered {trials}"
-    if result.leader:
-        return f"{result.leader} is shown to matter, and no other key is {trials}"
-    return f"{listed(shown)} are shown to matter {trials}"
+def _most(result: Importance) -> str:
+    first, *_ = result.keys
+    return (
+        f"of {result.trials} search trials, {first.key} has the largest share, "
+        f"{percent(first.share)} % (a key without effect: up to {percent(first.chance)} %)"
+    )
 
 
 def importances(cells: Mapping[str, Importance]) -> Figure:

@@ -1,4 +1,4 @@
-"""Interference and forgetting: whether the one goes with the other."""
+"""Interference and forgetting: how the one goes with the other."""
 
 from functools import partial
 
@@ -14,25 +14,24 @@ from study.analysis.interference import (
     within_trials,
 )
 from study.analysis.summary import by_data
-from study.evidence import LEVEL, intervals
 from study.report import wording
 from study.report.figures.plots import WIDTH, legend_below
 from study.report.figures.style import GRID, MOST_PANELS, line_style
 from study.report.section import Block, Bullets, Findings, Paragraph, Picture, Section, Table
-from study.report.wording import number, p_text, reasons_of
+from study.report.wording import number, reasons_of
 
 TITLE = "Interference and forgetting"
 LEGEND_COLUMNS = 3
 ABOUT = (
     "Interference is ‖ΔW C‖ / (‖ΔW‖ ‖C‖) of a task's update and the inputs of old tasks. Over "
     "trials: its mean with the forgetting at the end. Over the tasks of a trial: its value "
-    "with the accuracy that the task cost the earlier ones; one rho a trial. Holm's correction "
-    "is over these {rows} rows. None says that one causes the other."
+    "with the accuracy that the task cost the earlier ones; one rho a trial. Described, not "
+    "tested: each interval is its own. None says that one causes the other."
 )
 CLOUDS = (
     "A point is a trial: the mean interference of its tasks, and its forgetting after the last one."
 )
-NUMBERS = ("Spearman's rho", "95 % interval", "n", "p", "p (Holm)")
+NUMBERS = ("Spearman's rho", "95 % interval", "n")
 
 
 def section(findings: Findings) -> Section:
@@ -63,8 +62,7 @@ def section(findings: Findings) -> Section:
     ]
     if not known:
         return Section(TITLE, (), data)
-    corrected = intervals.holm([result.p for _, _, result in known])
-    rows = [_row(*result, p) for result, p in zip(known, corrected, strict=True)]
+    rows = [_row(*result) for result in known]
     reasons = [
         f"{text[:-1]} ({over})." for over, results in kinds.items() for text in reasons_of(results)
     ]
@@ -73,24 +71,17 @@ def section(findings: Findings) -> Section:
         for own in clouds
         if len(own.cells) > 1
     ]
-    about = Paragraph(ABOUT.format(rows=len(rows)))
-    blocks = (about, *pictures[:MOST_PANELS], Table(rows, NUMBERS), Bullets(reasons))
+    blocks = (Paragraph(ABOUT), *pictures[:MOST_PANELS], Table(rows, NUMBERS), Bullets(reasons))
     return Section(TITLE, blocks, data)
 
 
-def _row(label: str, over: str, result: Correlation, p_holm: float) -> dict[str, str]:
-    verdict = "not enough evidence"
-    if result.enough_evidence and p_holm <= 1 - LEVEL:
-        verdict = f"more interference, {'more' if result.rho > 0 else 'less'} forgetting"
+def _row(label: str, over: str, result: Correlation) -> dict[str, str]:
     return {
         "cell": label,
         "ranks": over,
         "Spearman's rho": number(result.rho, 2),
         "95 % interval": f"{number(result.low, 2)} to {number(result.high, 2)}",
         "n": f"{result.n} trials",
-        "p": p_text(result.p).removeprefix("= "),
-        "p (Holm)": p_text(p_holm).removeprefix("= "),
-        "verdict": verdict,
     }
 
 

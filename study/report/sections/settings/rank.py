@@ -1,4 +1,4 @@
-"""Rank: what doubling it does at each number of tasks, and whether tasks change that."""
+"""Rank: what doubling it does at each number of tasks, and how tasks change that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from study.report import wording
 from study.report.figures.plots import legend_below
 from study.report.figures.style import GRID, MOST_PANELS, half, line_style
 from study.report.section import Block, Bullets, Findings, Picture, Section, Table
-from study.report.wording import DASH, bounds, listed, p_text, percent
+from study.report.wording import DASH, bounds, listed, percent
 
 TITLE = "Rank"
 
 
 @dataclass(frozen=True)
 class RankStudy:
-    """A table of ranks, what doubling the rank does in it, and whether tasks change that."""
+    """A table of ranks, what doubling the rank does in it, and how tasks change that."""
 
     table: RankTable
     effects: tuple[RankEffect, ...]
@@ -50,10 +50,6 @@ def _blocks(rank: RankStudy) -> tuple[Block, ...]:
             "change per doubling of the rank": (
                 f"{wording.text(metric, effect.slope.mean)} ({bounds(effect.slope)})"
             ),
-            "p (Holm)": p_text(effect.p_holm).removeprefix("= "),
-            "verdict": ("more rank, " + ("more" if effect.slope.mean > 0 else "less"))
-            if effect.enough_evidence
-            else "not enough evidence",
         }
         for effect in rank.effects
     ]
@@ -63,34 +59,23 @@ def _blocks(rank: RankStudy) -> tuple[Block, ...]:
             "Mean over seeds with the 95 % t-interval.",
             partial(rank_lines, rank.effects, metric),
         ),
-        Table(rows, ("tasks", "p (Holm)")),
-        Bullets([_interaction_text(rank.interaction)]),
+        Table(rows, ("tasks",)),
+        Bullets([_interaction_text(rank.interaction, metric)]),
     )
 
 
-def _interaction_text(result: Interaction | NotEnough) -> str:
+def _interaction_text(result: Interaction | NotEnough, metric: str) -> str:
     if isinstance(result, NotEnough):
         return f"Rank × tasks: not enough evidence, {result.reason}."
     shares = listed([f"{percent(x, 0)} % {name}" for name, x in result.shares.items() if x == x])
     best = listed([f"{own.rank} in {own.tasks} tasks" for own in result.best])
     variation = f"; of the variation of the means, less noise: {shares}" if shares else ""
+    change = wording.text(metric, result.slope_change.mean)
     return (
-        f"Rank × tasks over {result.n} seeds: {interaction_verdict(result)} (permutation p "
-        f"{p_text(result.p)}, the least possible {p_text(result.least_p).removeprefix('= ')})"
-        f"{variation}. Best rank by the means: {best}."
+        f"Rank × tasks over {result.n} seeds: for each doubling of the tasks, the change per "
+        f"doubling of the rank grows by {change} points "
+        f"({bounds(result.slope_change)}){variation}. Best rank by the means: {best}."
     )
-
-
-def interaction_verdict(result: Interaction) -> str:
-    """What can be said of rank × tasks."""
-    if result.best_differs:
-        return "the best rank differs with the number of tasks"
-    if result.enough_evidence:
-        return (
-            "the effect of the rank changes with the number of tasks; not enough evidence that "
-            "another rank is best"
-        )
-    return "not enough evidence"
 
 
 def rank_lines(effects: Sequence[RankEffect], metric: str) -> Figure:

@@ -21,7 +21,7 @@ from study.report.section import (
     Section,
     Table,
 )
-from study.report.wording import listed, number
+from study.report.wording import METRIC_NAMES, listed, number
 
 TITLE = "Scaling with tasks"
 AHEAD, STEPS = 2.0, 24
@@ -31,12 +31,6 @@ POINTS = 10
 MOST_LINES = 6
 COUNTED = "tasks in the sequence"
 DRAWN = ("test/accuracy", "test/forgetting")
-NAMES = {
-    "test/accuracy": "final accuracy",
-    "test/average_anytime_accuracy": "average anytime accuracy",
-    "test/forgetting": "forgetting",
-    "subspace/dim_free": "free dimensions (mean of layers)",
-}
 BANDS = (
     "Points: means over seeds with the 95 % t-interval. Lines: the simplest curve that "
     "cross-validation does not tell from the best one, with the 95 % band of the mean over all "
@@ -81,7 +75,7 @@ def _by_metric(
     curves: Sequence[tuple[str, TaskCountTrend | CurveTrend]], least: float = 0
 ) -> dict[str, dict[str, Trend]]:
     """The trends by metric and label, of those that reach `least` tasks."""
-    trends: dict[str, dict[str, Trend]] = {metric: {} for metric in NAMES}
+    trends: dict[str, dict[str, Trend]] = {metric: {} for metric in METRIC_NAMES}
     for label, curve in curves:
         if isinstance(curve.trend, Trend) and curve.trend.data_range[1] >= least:
             trends[curve.metric][label] = curve.trend
@@ -100,7 +94,7 @@ def _blocks(
 ) -> tuple[Block, ...]:
     blocks: list[Block] = [Paragraph(about)]
     # Within a sequence it is not final.
-    names = NAMES if what == COUNTED else NAMES | {"test/accuracy": "accuracy"}
+    names = {**METRIC_NAMES, **({} if what == COUNTED else {"test/accuracy": "accuracy"})}
     for metric in DRAWN:
         lines = dict(list(trends[metric].items())[:MOST_LINES])
         if lines:
@@ -114,7 +108,7 @@ def _blocks(
         metric: [_trend_row(label, names[metric], metric, trend) for label, trend in lines.items()]
         for metric, lines in trends.items()
     }
-    others = [row for metric in NAMES if metric != "test/accuracy" for row in rows[metric]]
+    others = [row for metric in METRIC_NAMES if metric != "test/accuracy" for row in rows[metric]]
     note = (
         "Parameters of shares are for shares of 1, not for %; x is the number of tasks. Error: "
         "root mean square on points left out of the fit. A parameter's interval is Student's over "
