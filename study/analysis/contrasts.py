@@ -160,7 +160,6 @@ def _result(
         found = _recorded(taken[-1])
     else:
         found = _fresh(study, contrast, family, margin, values, ended, pending)
-    open_ = found.verdict == "undecided" and 0 < found.std < math.inf
     return ContrastResult(
         name=contrast.name,
         first=first,
@@ -185,7 +184,7 @@ def _result(
         ),
         pending=pending,
         lacking=tuple(name for name, own in zip((first, second), values, strict=True) if not own),
-        seeds_to_decide=seeds_to_decide(found.mean, found.std, margin, family) if open_ else None,
+        seeds_to_decide=_to_decide(found, margin, family),
     )
 
 
@@ -256,7 +255,7 @@ def _fresh(
         contrast.non_inferiority,
     )
     found = dataclasses.replace(found, next_seeds=())
-    if not pending or found.verdict == "undecided":
+    if not pending or found.reason in ("few_seeds", "not_finite"):
         return found
     # The only look is due when the last of its seeds has ended; before, it would be another look.
     blank = math.nan
@@ -269,6 +268,14 @@ def _fresh(
         by_less_than_margin=False,
         non_inferior=False,
     )
+
+
+def _to_decide(found: Look, margin: float, family: int) -> int | None:
+    """More than there were, which did not."""
+    if found.verdict != "undecided" or not 0 < found.std < math.inf:
+        return None
+    seeds = seeds_to_decide(found.mean, found.std, margin, family)
+    return None if seeds is None else max(seeds, len(found.seeds) + 1)
 
 
 def _recorded(own: LookRecord) -> Look:

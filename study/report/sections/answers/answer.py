@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from study.analysis.summary import ALL, CellSummary, Standing
 from study.analysis.task_scaling import task_change
-from study.evidence import Comparison
+from study.evidence import Comparison, count
 from study.report.section import Block, Bullets, Findings, Heading, Paragraph, Section, Table
 from study.report.sections.answers import contrasts
 from study.report.sections.answers.protocols import cost_sentence, protocol_costs
@@ -53,8 +53,8 @@ def answers(findings: Findings) -> list[str]:
     words = [contrasts.sentence(result) for result in results[:MOST_CONTRASTS]]
     if len(results) > MOST_CONTRASTS:
         words.append(
-            f"{len(results) - MOST_CONTRASTS} more contrasts are below; of all {len(results)}: "
-            f"{contrasts.counted(results)}."
+            f"Below: {count(len(results) - MOST_CONTRASTS, 'more contrast')}; of all "
+            f"{len(results)}: {contrasts.counted(results)}."
         )
     return words
 
@@ -140,7 +140,7 @@ def counted(standings: Sequence[Standing]) -> str:
     if not compared:
         return f"Over {len(standings)} groups of cells the {ends}."
     counts = Counter(name for leader in compared for name in leader.best)
-    leads = listed([f"{name} in {count}" for name, count in counts.most_common()])
+    leads = listed([f"{name} in {number}" for name, number in counts.most_common()])
     return (
         f"Of {len(compared)} groups of cells, highest mean final accuracy is reached by {leads} "
         f"(table below); of the best the {ends}."
@@ -157,8 +157,8 @@ def identical(comparisons: Sequence[Comparison], few: bool) -> str:
     if not same:
         return ""
     if not few or len(same) > MOST_GROUPS:
-        count = sum(map(len, same.values()))
-        pairs = "1 pair has" if count == 1 else f"{count} pairs have"
+        number = sum(map(len, same.values()))
+        pairs = "1 pair has" if number == 1 else f"{number} pairs have"
         return f"{pairs} identical final accuracies on all their seeds."
     texts = []
     for (first, second, n), groups in same.items():

@@ -184,8 +184,10 @@ def _value(result: ContrastResult, value: float) -> str:
 
 
 def _difference(result: ContrastResult) -> str:
-    sign = "+" if result.look.mean > 0 else ""
-    return f"{sign}{_value(result, result.look.mean)}{_unit(result)}"
+    text = _value(result, result.look.mean)
+    # What is rounded to 0 has no sign.
+    sign = "+" if result.look.mean > 0 and text.strip("0.") else ""
+    return f"{sign}{text}{_unit(result)}"
 
 
 def _margin(result: ContrastResult) -> str:
@@ -245,7 +247,9 @@ def _pictures(results: Sequence[ContrastResult]) -> list[Picture]:
         metrics = {result.metric for result in own}
         rows = [_drawn(result, len(metrics) > 1) for result in own[:MOST_DRAWN]]
         left = len(own) - len(rows)
-        notes = (f"{left} more contrasts are in the table and in report.json.",) if left else ()
+        notes = (
+            (f"In the table and in report.json: {count(left, 'more contrast')}.",) if left else ()
+        )
         title = f"Contrasts, {unit}"
         pictures.append(Picture(title, FIGURE, partial(forest, rows, unit), notes))
     return pictures

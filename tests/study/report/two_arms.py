@@ -1,0 +1,57 @@
+"""Studies of two methods and one contrast, of which a test gives the accuracies seed by seed."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from study.analysis.contrasts import ContrastResult, contrasts_of
+from study.ledger import ContrastRecord, Record, StudyRecords, records
+from tests.study.histories import facts, study_of, timed
+
+FAILED, RUNNING = "failed", "running"
+Finals = Mapping[int, float | str]
+GOOD: Finals = {0: 0.80, 1: 0.82, 2: 0.81}
+ARMS = ("method.name=inflora", "method.name=nearest_mean")
+
+
+def ledger(
+    *arms: Finals | None,
+    seeds: Sequence[int] | Mapping[str, Any] = (0, 1, 2),
+    finished: bool = True,
+) -> StudyRecords:
+    """A study of two methods and their final accuracies by seed; None: the cell has no winner."""
+    spec = {"name": "s", "grid": {"method.name": ["inflora", "nearest_mean"]}, "contrasts": None}
+    entries: list[Record] = [records.study("s", "?", facts({**spec, "seeds": seeds}))]
+    asked = list(seeds) if not isinstance(seeds, Mapping) else list(range(seeds["first"]))
+    for cell, finals in zip(ARMS, arms, strict=True):
+        name = cell.partition("=")[2]
+        entries.append(records.cell(cell, {"method.name": name}, {}, {}, 1, 1, asked))
+        if finals is None:
+            entries.append(records.failed_cell(cell, "all trials failed"))
+            continue
+        entries.append(records.winner(cell, "x", {}, None, "val/accuracy", {}))
+        for seed, value in finals.items():
+            trial = f"{name} {seed}"
+            params = {"method.name": name}
+            entries.append(records.trial(trial, cell, "confirm", params, {}, seed, 1))
+            if value == FAILED:
+                entries.append(records.end(trial, "failed", "loss is NaN", "diverged"))
+            elif not isinstance(value, str):
+                known = None if math.isnan(value) else value
+                entries.append(records.task(trial, 1, {"test/accuracy": known}, [0.5]))
+                entries.append(records.end(trial, "completed"))
+    if finished:
+        entries.append(records.finished("completed", 9.0))
+    study = study_of(timed(entries))
+    return dataclasses.replace(study, contrasts=(ContrastRecord("a vs b", *ARMS),))
+
+
+def result(*arms: Finals | None, **options: Any) -> ContrastResult:
+    (found,) = contrasts_of(ledger(*arms, **options))
+    return found
+
+
+def shifted(by: Sequence[float]) -> dict[int, float]:
+    """`GOOD` less as many points on each seed."""
+    return {seed: float(value) - by[seed] / 100 for seed, value in GOOD.items()}
