@@ -23,7 +23,7 @@ READS = {
     "list": (),
     "schema": (),
     "compare": (),
-    "report": ("--output",),
+    "report": ("--output", "--contrasts"),
     "replay": ("--tracking-uri",),
     "validate": OF_A_FILE,
     "prepare": OF_A_FILE,
@@ -57,6 +57,10 @@ def check_options(options: argparse.Namespace) -> None:
         _check_uri(URI_VARIABLE, os.environ.get(URI_VARIABLE) or f"{SCHEMES[0]}://")
     if options.price is not None and not 0 <= options.price < float("inf"):
         raise ValueError(f"--price must be a number of at least 0, but got {options.price:g}.")
+    if options.contrasts is not None and options.report is None:
+        raise ValueError(
+            "--contrasts must be given with --report: a study that runs has them in its study file."
+        )
     given = {
         "a study file": options.file,
         "--output": options.output,
@@ -65,6 +69,7 @@ def check_options(options: argparse.Namespace) -> None:
         "--pilot": options.pilot,
         "--set": options.set,
         "--tracking-uri": options.tracking_uri,
+        "--contrasts": options.contrasts,
     }
     here = [what for what, value in given.items() if value]
     if options.resume is not None:
@@ -190,6 +195,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_DIR",
         help="write the report of a study anew from its ledger, also while it runs (into --output, "
         "or the folder report beside the ledger), and stop",
+    )
+    found.add_argument(
+        "--contrasts",
+        type=Path,
+        metavar="FILE",
+        help="with --report: a YAML file with contrasts, and perhaps a margin, as in a study file; "
+        "the report marks them as declared after the data",
     )
     modes.add_argument(
         "--replay",

@@ -236,7 +236,7 @@ def text(metric: str, value: float | None) -> str:
 
 
 def by_reason(results: Sequence[tuple[str, object]]) -> dict[str, list[str]]:
-    """Labels without enough evidence, by the reason."""
+    """Labels without enough data, by the reason."""
     reasons: dict[str, list[str]] = {}
     for label, result in results:
         if isinstance(result, NotEnough):
@@ -245,8 +245,8 @@ def by_reason(results: Sequence[tuple[str, object]]) -> dict[str, list[str]]:
 
 
 def reasons_of(results: Sequence[tuple[str, object]]) -> list[str]:
-    """Labels without enough evidence, those with the same reason in one sentence."""
+    """Labels without enough data, those with the same reason in one sentence."""
     return [
-        f"{listed(labels)}: not enough evidence, {reason}."
+        f"{listed(labels)}: not enough data, {reason}."
         for reason, labels in by_reason(results).items()
     ]

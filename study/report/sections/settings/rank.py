@@ -66,7 +66,7 @@ def _blocks(rank: RankStudy) -> tuple[Block, ...]:
 
 def _interaction_text(result: Interaction | NotEnough, metric: str) -> str:
     if isinstance(result, NotEnough):
-        return f"Rank × tasks: not enough evidence, {result.reason}."
+        return f"Rank × tasks: not enough data, {result.reason}."
     shares = listed([f"{percent(x, 0)} % {name}" for name, x in result.shares.items() if x == x])
     best = listed([f"{own.rank} in {own.tasks} tasks" for own in result.best])
     variation = f"; of the variation of the means, less noise: {shares}" if shares else ""
