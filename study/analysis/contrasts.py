@@ -8,21 +8,21 @@ from typing import Any, Literal, TypeAlias, cast
 
 from study.evidence import Design, Look, Reason, Verdict, look, seeds_to_decide
 from study.ledger import (
-    METHOD,
-    CellRecord,
     ContrastRecord,
     LookRecord,
     StudyRecords,
     cell_label,
     in_points,
+    present_looks,
     shown_keys,
     varying_keys,
 )
-from trainables.config import catalog
 
 Declared: TypeAlias = Literal["before", "after the data"]
 BEFORE: Declared = "before"
 AFTER: Declared = "after the data"
+MOST_SEEDS = 100
+"""More rounds of seeds than this no study file asks for."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class ContrastResult:
     """What a contrast came to: `first` minus `second`, which are labels, in `group`.
 
     `look` is the last one that was taken, or a fresh one where none was; in points. With `so_far`
-    further seeds are still to come. On the seeds `failed` one of the two has no value, those that
+    further seeds are still to come; an `earlier` one is of settings that the cells had before their
+    search went on. On the seeds `failed` one of the two has no value, those that
     are `pending` have not ended in both; `lacking` are the arms without any. `family` counts the
     contrasts that share the error rate. `seeds_to_decide` is how many seeds would give a verdict
     with 80 % power if mean and spread stay as measured: None where it has one, or nothing tells.
@@ -55,6 +56,7 @@ class ContrastResult:
     declared: Declared
     family: int
     look: Look
+    earlier: bool
     so_far: bool
     failed: tuple[int, ...]
     pending: tuple[int, ...]
@@ -65,57 +67,25 @@ class ContrastResult:
 def contrasts_of(study: StudyRecords, later: Later | None = None) -> tuple[ContrastResult, ...]:
     """The declared contrasts in the order of the question, then those of `later`.
 
-    A ledger older than contrasts has `default_contrasts`, as if declared later. What was declared
-    before is not declared again.
+    Of a contrast that is declared again, with the same margin and the same seeds, the first counts.
     """
-    if later is None:
-        old = "contrasts" not in study.study.spec
-        later = Later(default_contrasts(study) if old and not study.contrasts else (), study.margin)
-    known = {_meaning(contrast, study.margin) for contrast in study.contrasts}
-    new = [own for own in later.contrasts if _meaning(own, later.margin) not in known]
-    families: tuple[tuple[Sequence[ContrastRecord], float, Declared], ...] = (
-        (study.contrasts, study.margin, BEFORE),
-        (new, later.margin, AFTER),
-    )
     labels = _labels(study)
-    return tuple(
-        _result(study, contrast, len(family), margin, declared, labels)
-        for family, margin, declared in families
-        for contrast in family
-    )
+
+    def results(
+        contrasts: Sequence[ContrastRecord], margin: float, declared: Declared
+    ) -> list[ContrastResult]:
+        family = len(contrasts)
+        return [_result(study, own, family, margin, declared, labels) for own in contrasts]
+
+    before = results(study.contrasts, study.margin, BEFORE)
+    after = results(later.contrasts, later.margin, AFTER) if later else []
+    known = [_meaning(own) for own in before]
+    return (*before, *(own for own in after if _meaning(own) not in known))
 
 
-def default_contrasts(study: StudyRecords) -> tuple[ContrastRecord, ...]:
-    """The first method of the grid against each reference point there, in every group of cells."""
-    cells = [cell for cell in study.cells if METHOD in cell.key]
-    axis = (study.study.spec.get("grid") or {}).get(METHOD)
-    methods = axis if isinstance(axis, list | tuple) else ()
-    methods = tuple(dict.fromkeys((*methods, *(cell.method for cell in cells))))
-    references = [method for method in methods[1:] if _is_reference(method)]
-    labels = _labels(study)
-    contrasts = []
-    for ours in cells:
-        rest = _rest(ours)
-        for method in references if ours.method == methods[0] else ():
-            theirs = [cell for cell in cells if cell.method == method and _rest(cell) == rest]
-            for other in theirs:
-                first, second, group = _arms(labels, ours.cell, other.cell)
-                name = ", ".join(part for part in (f"{first} vs {second}", group) if part)
-                contrasts.append(ContrastRecord(name, ours.cell, other.cell))
-    return tuple(contrasts)
-
-
-def _is_reference(method: str) -> bool:
-    return method in catalog.methods() and catalog.declaration(method).reference is not None
-
-
-def _rest(cell: CellRecord) -> dict[str, Any]:
-    return {key: value for key, value in cell.key.items() if key != METHOD}
-
-
-def _meaning(contrast: ContrastRecord, margin: float) -> tuple[object, ...]:
+def _meaning(own: ContrastResult) -> tuple[object, ...]:
     """What two declarations of the same contrast have in common."""
-    return (contrast.first, contrast.second, contrast.metric, contrast.non_inferiority, margin)
+    return (own.cells, own.metric, own.margin, own.non_inferiority, own.look.seeds)
 
 
 def _labels(study: StudyRecords) -> tuple[Mapping[str, Mapping[str, Any]], set[str]]:
@@ -154,6 +124,10 @@ def _result(
     values = [_values(study, cell, contrast.metric) for cell in cells]
     ended = [_ended(study, cell) for cell in cells]
     taken = [own for own in study.looks if own.contrast == contrast.name and declared == BEFORE]
+    present = present_looks(contrast, taken, study.winners)
+    # Its error rate is spent on the settings of then.
+    earlier = not present and any(own.seeds for own in taken)
+    taken = taken if earlier else present
     due = _due(study, cells, taken[-1].next_seeds if taken else ())
     pending = tuple(seed for seed in due if not all(seed in own for own in ended))
     if taken:
@@ -172,6 +146,7 @@ def _result(
         declared=declared,
         family=family,
         look=found,
+        earlier=earlier,
         so_far=study.status != "complete" and bool(pending or found.next_seeds),
         failed=tuple(
             sorted(
@@ -223,6 +198,17 @@ def _first_seeds(study: StudyRecords, cells: tuple[str, str]) -> tuple[int, ...]
     return tuple(sorted({seed for cell in cells for seed in known.get(cell, ())}))
 
 
+def _rounds(study: StudyRecords) -> tuple[int, int] | None:
+    """First and most seeds, where they came until contrasts were decided."""
+    seeds = study.study.spec.get("seeds")
+    if not isinstance(seeds, Mapping):
+        return None
+    first, most = seeds.get("first"), seeds.get("at_most")
+    if isinstance(first, int) and isinstance(most, int) and 2 <= first <= most <= MOST_SEEDS:
+        return first, most
+    return None
+
+
 def _fresh(
     study: StudyRecords,
     contrast: ContrastRecord,
@@ -233,17 +219,17 @@ def _fresh(
     pending: Sequence[int],
 ) -> Look:
     """A look that nobody took while the study ran; it asks for no seeds."""
-    seeds = study.study.spec.get("seeds")
     tried = {*ended[0], *ended[1], *pending}
-    if not isinstance(seeds, Mapping):
+    rounds = _rounds(study)
+    if rounds is None:
         # A single look: its limit is that of the pairs that came.
         order = sorted(tried)
         order += [max(order, default=-1) + 1 + at for at in range(2 - len(order))]
         design = Design(len(order), len(order), family)
     else:
         begin = min(_first_seeds(study, (contrast.first, contrast.second)), default=0)
-        order = list(range(begin, begin + seeds["at_most"]))
-        design = Design(seeds["first"], seeds["at_most"], family)
+        order = list(range(begin, begin + rounds[1]))
+        design = Design(*rounds, family)
     found = look(
         contrast.name,
         values[0],
@@ -280,5 +266,5 @@ def _to_decide(found: Look, margin: float, family: int) -> int | None:
 
 def _recorded(own: LookRecord) -> Look:
     verdict, reason = cast(Verdict, own.verdict), cast(Reason, own.reason)
-    entries = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
+    entries = {field.name: getattr(own, field.name) for field in dataclasses.fields(Look)}
     return Look(**{**entries, "verdict": verdict, "reason": reason})

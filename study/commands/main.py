@@ -137,7 +137,7 @@ def _report(options: argparse.Namespace) -> Callable[[], int]:
     from study.commands.recorded import report_again
 
     folder = _found(options.report, options, "--report")
-    return functools.partial(report_again, folder, options.output)
+    return functools.partial(report_again, folder, options.output, options.contrasts)
 
 
 def _replay(options: argparse.Namespace) -> Callable[[], int]:

@@ -7,9 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from study.analysis.comparison import StudyComparison, compare_studies
+from study.analysis.contrasts import Later
 from study.commands.display import plain
 from study.errors import MistakeError
-from study.ledger import StudyFolder, own_path, read_study, refuse_planted
+from study.ledger import StudyFolder, StudyRecords, own_path, read_study, refuse_planted
+from study.planning.contrasts import of_study
 from study.report import (
     between,
     missing_lines,
@@ -23,16 +25,18 @@ from study.system import say
 LONGEST = 60
 
 
-def report_again(folder: StudyFolder, wanted: Path | None) -> int:
+def report_again(folder: StudyFolder, wanted: Path | None, contrasts: Path | None = None) -> int:
     """Writes the report of a study, into `wanted` or its own folder, and says what is missing.
+
+    The file `contrasts` declares what is to be tested beside what was declared before.
 
     Nothing stays locked and nothing else is written, so that a study can go on meanwhile. One that
     no process runs although its ledger has no end is reported as interrupted. Returns the exit code
     of `study/run.py`.
 
     Raises:
-        MistakeError: if the ledger is broken or of a newer version, or the report cannot be
-            written.
+        MistakeError: if the ledger is broken or of a newer version, the file of contrasts is
+            wrong, or the report cannot be written.
     """
     place = folder.report if wanted is None else wanted
     try:
@@ -41,13 +45,14 @@ def report_again(folder: StudyFolder, wanted: Path | None) -> int:
         else:
             refuse_planted(wanted)
         study = read_study(folder.ledger)
+        later = declared_later(study, contrasts)
     except (ValueError, OSError) as error:
         raise MistakeError(str(error)) from error
     killed = study.status == "running" and folder.is_held() is False
     if killed:
         study = dataclasses.replace(study, status="interrupted")
     try:
-        page = write_study(study, place)
+        page = write_study(study, place, later)
     except OSError as error:
         raise MistakeError(
             f"the report must be written to a folder that can be written to, but {place}: "
@@ -60,6 +65,19 @@ def report_again(folder: StudyFolder, wanted: Path | None) -> int:
         say(f"Its driver ended without a word (killed?). To go on: {again}")
     say(f"Report: {page.resolve()}")
     return 0
+
+
+def declared_later(study: StudyRecords, file: Path | None = None) -> Later | None:
+    """Contrasts that were declared after the data: those of a file, or the default of old ledgers.
+
+    None where there is no file and the study has contrasts of its own, or declares none.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    if file is None and (study.contrasts or study.study.spec.get("contrasts") is not None):
+        return None
+    return Later(*of_study(study, file))
 
 
 def show_comparison(first: Path, second: Path, console: Console) -> None:

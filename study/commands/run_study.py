@@ -219,11 +219,12 @@ def _show(
 
 
 def _write(folder: StudyFolder, history: History) -> StudyRecords:
+    from study.commands.recorded import declared_later
     from study.report import write_study
 
     size = folder.ledger.stat().st_size
     study = dataclasses.replace(history.study_records(), ledger_bytes=size)
-    write_study(study, folder.report)
+    write_study(study, folder.report, declared_later(study))
     return study
 
 

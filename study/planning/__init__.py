@@ -26,6 +26,7 @@ __all__ = [
     "PlannedTrial",
     "Role",
     "StudySpec",
+    "contrasts",
     "costs",
     "data",
     "extended_plan",

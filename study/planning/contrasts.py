@@ -3,14 +3,14 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo, field_validator
 
 from study import errors
-from study.ledger import METHOD, CellRecord, ContrastRecord, cell_label, labels
+from study.ledger import METHOD, ContrastRecord, StudyRecords, cell_label, labels
 from study.planning import study_file
 from study.planning.mistakes import Must, broken_rules
 from study.planning.sections import CONFIG, LATER_TASKS_ONLY, OBJECTIVES, Mode, Truth, text
@@ -28,6 +28,7 @@ LEAST_SEEDS, MOST_SEEDS = 3, 100
 # The limits of looks come from a million made-up studies, of which each contrast gets its share.
 MOST_LOOKED_AT = 100
 MOST_CONTRASTS = 2000
+Margin: TypeAlias = Annotated[float, Must("a number above 0", gt=0, allow_inf_nan=False)]
 
 
 class UntilDecided(BaseModel):
@@ -163,29 +164,51 @@ def expanded(
     return grid.named(found)
 
 
-def from_file(path: Path, cells: Iterable[CellRecord]) -> tuple[ContrastRecord, ...]:
-    """The contrasts that a file declares over the cells of a study that has run.
+def of_study(
+    study: StudyRecords, path: Path | None = None
+) -> tuple[tuple[ContrastRecord, ...], float]:
+    """Contrasts of a study that has run, with their margin: those of a file, or the default ones.
 
-    The file has the key `contrasts`, as a study file has it, and no other.
+    The file has the keys `contrasts` and, if it is not that of the study, `margin`, both as a study
+    file has them.
 
     Raises:
         ValueError: naming the file and, of all mistakes, the key, the value and what is allowed.
     """
+    places = [Place(cell.cell, cell.key, cell.fixed, cell.tasks) for cell in study.cells]
+    if path is None:
+        return expanded(None, places), study.margin
     plain = study_file.read(path, (), list(_File.model_fields))
     try:
-        declared = _File.model_validate(plain).contrasts
-        return expanded(declared, [Place(c.cell, c.key, c.fixed, c.tasks) for c in cells])
+        file = _File.model_validate(plain)
+        found = expanded(file.contrasts, places)
+        check_count(found, isinstance(study.study.spec.get("seeds"), Mapping))
     except ValidationError as error:
         sentences = itertools.chain(*broken_rules(_File, error).values())
         raise errors.InvalidStudyError(list(sentences), str(path)) from error
     except errors.InvalidStudyError as error:
         raise errors.InvalidStudyError(error.mistakes, str(path)) from error
+    return found, study.margin if file.margin is None else file.margin
+
+
+def check_count(found: Sequence[ContrastRecord], in_rounds: bool) -> None:
+    """Refuses more contrasts than there can be limits for."""
+    most = MOST_LOOKED_AT if in_rounds else MOST_CONTRASTS
+    if len(found) > most:
+        raise errors.InvalidStudyError(
+            [
+                f"contrasts must compare at most {most} pairs of cells"
+                f"{' where seeds come until decided' if in_rounds else ''}, but compare "
+                f"{len(found)}."
+            ]
+        )
 
 
 class _File(BaseModel):
     model_config = CONFIG
 
     contrasts: Contrasts
+    margin: Margin | None = None
 
 
 class _Pair(NamedTuple):

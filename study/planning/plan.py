@@ -11,7 +11,7 @@ from study.ledger import METHOD, PROTOCOL, TUNED_ON, WHOLE_STREAM, ContrastRecor
 from study.planning import first_settings, study_file
 from study.planning import space as ranges
 from study.planning.cells import EVALUATION, Cell, Plan
-from study.planning.contrasts import MOST_CONTRASTS, MOST_LOOKED_AT, Place, expanded
+from study.planning.contrasts import Place, check_count, expanded
 from study.planning.extension import extended_spec, has_confirmed
 from study.planning.mistakes import named, wrong_settings
 from study.planning.sections import LATER_TASKS_ONLY, text
@@ -123,13 +123,7 @@ def _contrasts(spec: StudySpec, cells: Sequence[Cell]) -> tuple[ContrastRecord, 
     """What is compared: as many contrasts as there can be limits for."""
     places = [Place(cell.id, cell.key, cell.fixed, cell.tasks) for cell in cells]
     found = expanded(spec.contrasts, places)
-    most = MOST_LOOKED_AT if spec.further_seeds else MOST_CONTRASTS
-    if len(found) > most:
-        raise ValueError(
-            f"contrasts must compare at most {most} pairs of cells"
-            f"{' where seeds come until decided' if spec.further_seeds else ''}, but compare "
-            f"{len(found)}."
-        )
+    check_count(found, bool(spec.further_seeds))
     if spec.further_seeds and not found:
         raise ValueError(
             "seeds until decided must have contrasts to decide, but by default there are none: the "

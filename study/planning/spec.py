@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from study import errors
 from study.planning import published, study_file
-from study.planning.contrasts import Contrasts, UntilDecided
+from study.planning.contrasts import Contrasts, Margin, UntilDecided
 from study.planning.mistakes import IN_ROUNDS, LISTED, Must, Place, broken_rules
 from study.planning.sections import (
     CONFIG,
@@ -117,7 +117,7 @@ class StudySpec(BaseModel):
     """What is compared, each "A vs B" (two values of a key of the grid) or {key, first, second,
     metric, where, non_inferiority}; they share an error rate of 5 %. Null: the first method that
     is no reference point against each reference point; none, or an empty list: nothing."""
-    margin: Annotated[float, Must("a number above 0", gt=0, allow_inf_nan=False)] = 1.0
+    margin: Margin = 1.0
     """Differences that are smaller count as equal: points (percent) for shares, such as
     accuracies, and the metric's own unit for others."""
     resources: Resources = Resources()

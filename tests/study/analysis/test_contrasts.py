@@ -1,15 +1,14 @@
 """What declared contrasts come to, of ledgers of a few lines."""
 
-import dataclasses
 import math
 from typing import Any
 
 import pytest
 from scipy import stats
 
-from study.analysis.contrasts import AFTER, BEFORE, Later, contrasts_of, default_contrasts
-from study.ledger import ContrastRecord, LookRecord, in_points
-from tests.study.report.two_arms import ARMS, FAILED, GOOD, RUNNING, ledger, result, shifted
+from study.analysis.contrasts import AFTER, BEFORE, Later, contrasts_of
+from study.ledger import ContrastRecord, Record, in_points, records
+from tests.study.report.two_arms import ARMS, FAILED, GOOD, ONE, RUNNING, ledger, result, shifted
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,8 @@ def test_before_the_last_seed_has_ended_there_is_no_verdict() -> None:
     assert early.look.mean == pytest.approx(16.5) and math.isnan(early.look.low)
 
 
-def recorded(**changes: Any) -> LookRecord:
+def taken(**changes: Any) -> Record:
+    """The record of a look that left its contrast open, but for `changes`."""
     blank: dict[str, Any] = {
         "contrast": "a vs b",
         "seeds": (0, 1, 2),
@@ -89,23 +89,46 @@ def recorded(**changes: Any) -> LookRecord:
         "by_less_than_margin": False,
         "non_inferior": False,
         "next_seeds": (3,),
+        "of": ("x", "x"),
     }
-    return LookRecord(**{**blank, **changes})
+    return records.look(**{**blank, **changes})
+
+
+HIGHER: dict[str, Any] = {"low": 1.0, "verdict": "higher", "reason": "", "next_seeds": ()}
+ROUNDS = {"first": 3, "at_most": 8, "until": "decided"}
 
 
 def test_the_last_look_that_was_taken_counts() -> None:
-    seeds = {"first": 3, "at_most": 8, "until": "decided"}
-    study = ledger(GOOD, shifted([16, 17, 16.5]), seeds=seeds, finished=False)
-    later = recorded(seeds=(0, 1, 2, 3), low=1.0, verdict="higher", reason="", next_seeds=())
-    other = recorded(contrast="another")
-    (open_,) = contrasts_of(dataclasses.replace(study, looks=(recorded(), other)))
+    other = ContrastRecord("another", ARMS[1], ARMS[0], "test/accuracy", False)
+    options: dict[str, Any] = {"seeds": ROUNDS, "finished": False, "contrasts": (ONE, other)}
+    arms = (GOOD, shifted([16, 17, 16.5]))
+    about_other = taken(contrast="another")
+    open_, _ = contrasts_of(ledger(*arms, **options, looks=[taken(), about_other]))
     assert (open_.look.mean, open_.so_far, open_.pending) == (7.0, True, (3,))
-    (done,) = contrasts_of(dataclasses.replace(study, looks=(recorded(), later, other)))
+    later = taken(seeds=(0, 1, 2, 3), **HIGHER)
+    done, _ = contrasts_of(ledger(*arms, **options, looks=[taken(), later, about_other]))
     assert (done.look.verdict, done.look.seeds, done.so_far) == ("higher", (0, 1, 2, 3), False)
+    assert not done.earlier
+
+
+def test_numbers_that_a_look_does_not_have_are_null_in_its_record() -> None:
+    blank = taken(mean=None, std=None, low=None, high=None, seeds=(), reason="few_seeds")
+    found = result(GOOD, None, looks=[{**blank, "of": ("x", None), "next_seeds": ()}])
+    assert math.isnan(found.look.mean) and found.look.reason == "few_seeds"
+
+
+def test_a_look_at_earlier_settings_is_said_to_be_one() -> None:
+    """Its error rate is spent: other settings get no verdict of their own."""
+    arms = (GOOD, shifted([-16, -17, -16.5]))
+    found = result(*arms, looks=[taken(**HIGHER, of=("before", "x"))])
+    assert (found.look.verdict, found.earlier) == ("higher", True)
+    # One without any pair has seen nothing.
+    none = taken(**{**HIGHER, "verdict": "undecided"}, seeds=(), of=("before", "x"))
+    assert result(*arms, looks=[none]).look.verdict == "lower"
 
 
 def test_a_look_that_nobody_took_spends_what_the_design_has_for_it() -> None:
-    seeds = {"first": 3, "at_most": 4, "until": "decided"}
+    seeds = {**ROUNDS, "at_most": 4}
     found = result(GOOD, shifted([1.1, 2.3, 1.7]), seeds=seeds)
     alpha = 0.05 * (3 / 4) ** 2
     half = float(stats.t.isf(alpha / 2, 2)) * found.look.std / math.sqrt(3)
@@ -114,10 +137,9 @@ def test_a_look_that_nobody_took_spends_what_the_design_has_for_it() -> None:
 
 
 def test_the_family_shares_the_error_rate() -> None:
-    study = ledger(GOOD, shifted([0.9, 2.0, 1.4]))
-    (alone,) = contrasts_of(study)
-    twice = (*study.contrasts, ContrastRecord("b vs a", ARMS[1], ARMS[0]))
-    pair = contrasts_of(dataclasses.replace(study, contrasts=twice))
+    arms = (GOOD, shifted([0.9, 2.0, 1.4]))
+    turned = ContrastRecord("b vs a", ARMS[1], ARMS[0], "test/accuracy", False)
+    alone, pair = result(*arms), contrasts_of(ledger(*arms, contrasts=(ONE, turned)))
     assert [own.name for own in pair] == ["a vs b", "b vs a"]
     assert pair[0].look.mean == -pair[1].look.mean
     assert pair[0].look.low < alone.look.low and pair[0].family == 2
@@ -126,21 +148,13 @@ def test_the_family_shares_the_error_rate() -> None:
 
 def test_what_is_declared_later_is_a_family_of_its_own_and_marked() -> None:
     study = ledger(GOOD, shifted([16, 17, 16.5]))
-    again = ContrastRecord("the same", *ARMS)
-    assert len(contrasts_of(study, Later((again,), 1.0))) == 1
-    before, after = contrasts_of(study, Later((again,), 20.0))
+    assert len(contrasts_of(study, Later((ONE,), 1.0))) == 1
+    before, after = contrasts_of(study, Later((ONE,), 20.0))
     assert (before.declared, after.declared) == (BEFORE, AFTER)
     assert (before.margin, after.margin, after.look.by_less_than_margin) == (1.0, 20.0, True)
-
-
-def test_an_old_ledger_has_the_default_contrasts_and_one_that_declares_none_has_none() -> None:
-    study = dataclasses.replace(ledger(GOOD, shifted([16, 17, 16.5])), contrasts=())
-    assert contrasts_of(study) == ()
-    spec = {key: value for key, value in study.study.spec.items() if key != "contrasts"}
-    old = dataclasses.replace(study, study=dataclasses.replace(study.study, spec=spec))
-    (found,) = contrasts_of(old)
-    assert (found.name, found.declared) == ("inflora vs nearest_mean", AFTER)
-    assert [(own.first, own.second) for own in default_contrasts(old)] == [ARMS]
+    # What came after the only look can be looked at again, as what it is.
+    more = ledger(GOOD, shifted([16, 17, 16.5]), looks=[taken(**HIGHER, seeds=(0, 1))])
+    assert [own.look.seeds for own in contrasts_of(more, Later((ONE,), 1.0))] == [(0, 1), (0, 1, 2)]
 
 
 def test_shares_are_in_points_and_other_metrics_in_their_unit() -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from study import run
+from study.analysis.contrasts import Later
 from study.commands import session
 from study.engine import tuner
 from study.ledger import StudyRecords
@@ -61,7 +62,7 @@ def played_by(monkeypatch: pytest.MonkeyPatch, without_mlflow: None) -> PlayedBy
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report that is an empty page: drawing takes the better part of a second."""
 
-    def write_study(study: StudyRecords, folder: Path) -> Path:
+    def write_study(study: StudyRecords, folder: Path, later: Later | None) -> Path:
         folder.mkdir(exist_ok=True)
         (page := folder / "report.html").touch()
         return page

@@ -21,6 +21,9 @@ from tests.study.commands.conftest import Command
         (["small.yaml", "--report", "x"], "--report must be given without a study file."),
         (["small.yaml", "--resume", "x"], "--resume must be given without a study file: a study"),
         (["--resume", "x", "--output", "x"], "--resume must be given without --output: a study"),
+        (["--report", "x", "--past", "y"], "--report must be given without --past."),
+        (["small.yaml", "--contrasts", "x"], "--contrasts must be given with --report: a study"),
+        (["--resume", "x", "--contrasts", "x"], "--contrasts must be given with --report: a"),
         (["--resume", "x", "--probe"], "--resume must be given without --probe: a study"),
     ],
 )

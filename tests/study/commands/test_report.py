@@ -8,6 +8,7 @@ import pytest
 
 from study.ledger import Record, StudyFolder
 from study.ledger.records import VERSION
+from study.report import page
 from tests.study.commands.conftest import Command
 from tests.study.histories import ledger_of
 from tests.study.report.ledgers import made_up_study
@@ -89,6 +90,65 @@ def test_a_ledger_of_a_newer_version_is_refused_before_anything_else(
             f"{study / 'ledger.jsonl'} has version {VERSION + 1}: it was written by a newer one; "
             f"update this project.\n",
         )
+    assert not (study / "report").exists()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves figures out."""
+    monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
+
+
+def contrasts_of(report: Path) -> list[tuple[str, str, float]]:
+    return [(own["name"], own["declared"], own["margin"]) for own in data_of(report)["contrasts"]]
+
+
+def test_contrasts_of_a_file_are_marked_as_declared_after_the_data(
+    tmp_path: Path, command: Command, undrawn: None
+) -> None:
+    study, file = written(tmp_path / "study", records()), tmp_path / "later.yaml"
+    file.write_text("contrasts: [sequential vs inflora]\nmargin: 0.5\n", encoding="utf-8")
+    assert command("--report", study, "--contrasts", file).code == 0
+    before = ("inflora vs sequential, 3 tasks", "before", 1.0)
+    after = ("sequential vs inflora, 3 tasks", "after the data", 0.5)
+    assert contrasts_of(study / "report") == [before, after]
+    html = (study / "report" / "report.html").read_text(encoding="utf-8")
+    assert html.count("declared after the data") == 1
+    assert command("--report", study).code == 0
+    assert contrasts_of(study / "report") == [before]
+
+
+def test_a_ledger_older_than_contrasts_has_the_default_ones_after_the_data(
+    tmp_path: Path, command: Command, undrawn: None
+) -> None:
+    entries = records()
+    old = {key: entries[0][key] for key in entries[0] if key not in ("contrasts", "margin")}
+    study = written(tmp_path / "old", [old, *entries[1:]])
+    assert command("--report", study).code == 0
+    default = ("inflora vs sequential, 3 tasks", "after the data", 1.0)
+    assert contrasts_of(study / "report") == [default]
+    # A study that declares none has none.
+    none = {**old, "contrasts": [], "margin": 1.0, "spec": {**old["spec"], "contrasts": []}}
+    study = written(tmp_path / "none", [none, *entries[1:]])
+    assert command("--report", study).code == 0
+    assert contrasts_of(study / "report") == []
+
+
+def test_a_file_of_contrasts_with_a_mistake_is_refused_before_anything_is_written(
+    tmp_path: Path, command: Command
+) -> None:
+    study, file = written(tmp_path / "study", records()), tmp_path / "later.yaml"
+    for text, message in (
+        ("contrasts: [inflora vs sd_lora]", "contrasts, entry 1: first and second must be values"),
+        ("contrasts: [inflora vs sequential]\nmargin: 0", "margin must be a number above 0"),
+        ("margin: 1", "the key 'contrasts' must be present"),
+    ):
+        file.write_text(text, encoding="utf-8")
+        code, out, err = command("--report", study, "--contrasts", file)
+        assert (code, out) == (2, "") and err.startswith(f"error: {file}: {message}")
+    nowhere = tmp_path / "nowhere.yaml"
+    code, _, err = command("--report", study, "--contrasts", nowhere)
+    assert (code, err) == (2, f"error: {nowhere}: cannot be read: No such file or directory.\n")
     assert not (study / "report").exists()
 
 

@@ -1,13 +1,15 @@
 """What a study file's contrasts compare, cell by cell, and what of them is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study.ledger import CellRecord
+from study.ledger import CellRecord, StudyRecords
+from study.ledger.study_records import StudyRecord
 from study.planning.cells import Plan
-from study.planning.contrasts import METRIC, from_file
+from study.planning.contrasts import METRIC, of_study
 from tests.study.small_study import small_plan
 
 METHODS = ["inflora", "nearest_mean", "sd_lora", "linear_heads"]
@@ -205,20 +207,48 @@ def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: 
         planned(**changes)
 
 
+def that_ran(plan: Plan) -> StudyRecords:
+    """The study of a plan, as a report knows it."""
+    cells = tuple(
+        CellRecord(cell.id, cell.key, cell.fixed, {}, "?", cell.tasks) for cell in plan.cells
+    )
+    about = StudyRecord("s", "?", plan.spec.to_plain(), {}, None, "node", None)
+    return StudyRecords(about, cells, (), {}, {}, "complete", None, margin=0.5)
+
+
 def test_a_file_declares_contrasts_over_the_cells_of_a_study_that_has_run(tmp_path: Path) -> None:
-    plan = planned()
-    cells = [CellRecord(cell.id, cell.key, cell.fixed, {}, "?", cell.tasks) for cell in plan.cells]
+    study = that_ran(planned())
     path = tmp_path / "later.yaml"
     path.write_text("contrasts: [sd_lora vs nearest_mean]", encoding="utf-8")
-    names = [contrast.name for contrast in from_file(path, cells)]
-    assert names == [f"sd_lora vs nearest_mean, {tasks} tasks" for tasks in (2, 4)]
+    found, margin = of_study(study, path)
+    names = [f"sd_lora vs nearest_mean, {tasks} tasks" for tasks in (2, 4)]
+    assert ([contrast.name for contrast in found], margin) == (names, 0.5)
+    path.write_text("contrasts: none\nmargin: 2", encoding="utf-8")
+    assert of_study(study, path) == ((), 2)
+    assert of_study(study) == (planned().contrasts, 0.5)
     for text, message in (
         ("contrasts: [sd_lora vs joint]", "contrasts, entry 1: first and second must be values"),
         ("contrasts: [{first: 2}]", "the key 'second' of contrasts, entry 1 must be present"),
         ("margin: 2", "the key 'contrasts' must be present"),
+        ("contrasts: none\nmargin: 0", "margin must be a number above 0, but got 0"),
+        ("contrasts: none\nseeds: [1]", "unknown key 'seeds'"),
         ("[1]", "must be a mapping of keys to values"),
+        ("contrasts: [", "the text must be YAML"),
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=message) as error:
-            from_file(path, cells)
+            of_study(study, path)
         assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_file_has_as_many_contrasts_as_there_are_limits_for(tmp_path: Path) -> None:
+    rates = [rate / 100 for rate in range(1, 103)]
+    grid = {"method.name": METHODS[:2], "data.tasks": [2], "optim.lr": rates}
+    path = tmp_path / "later.yaml"
+    path.write_text("contrasts: [inflora vs nearest_mean]", encoding="utf-8")
+    listed = that_ran(planned(grid=grid))
+    assert len(of_study(listed, path)[0]) == 102
+    spec = {**listed.study.spec, "seeds": ROUNDS}
+    rounds = replace(listed, study=replace(listed.study, spec=spec))
+    with pytest.raises(ValueError, match="at most 100 pairs of cells where seeds come until"):
+        of_study(rounds, path)

@@ -9,9 +9,11 @@ from typing import Any
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from study.ledger import Record, records
+from study.planning.contrasts import Place, expanded
 from tests.study.histories import facts, ranges, timed
 
 CLASSES = 100
+FIXED = {"data.name": "icons", "data.classes": CLASSES}
 OFFSETS = (0.0, 0.01, -0.01, 0.02, -0.02)
 """What a seed adds to every accuracy: the same for all methods, so pairing takes it away."""
 START = {"inflora": 0.80, "sd_lora": 0.83, "sequential": 0.75, "joint": 0.9, "linear_heads": 0.7}
@@ -34,19 +36,24 @@ def made_up_study(
 ) -> list[Record]:
     """All records of a complete study; `ripple` makes the paired differences vary over seeds.
 
-    The cells are `keys` × `tasks` × `methods`.
+    The cells are `keys` × `tasks` × `methods`, the contrasts those that are so by default.
     """
+    cells = [
+        {"method.name": method, "data.tasks": count, **key}
+        for key, count, method in product(keys, tasks, methods)
+    ]
+    places = [Place(_name(key), key, FIXED, key["data.tasks"]) for key in cells]
     about = facts(
         {"name": "made up", "grid": {"data.tasks": list(tasks)}, "seeds": list(seeds)},
         versions={"torch": "2.13.0", "optuna": "5.0.0"},
         commit="0123456789abcdef",
         host="node-7",
         chance=1 / CLASSES,
+        contrasts=expanded(None, places),
     )
     found = [records.study("made up", "What do 50 tasks do to <inflora> & sd_lora?", about)]
-    for key, count, method in product(keys, tasks, methods):
-        cell_key = {"method.name": method, "data.tasks": count, **key}
-        found += _cell(cell_key, seeds, layers, ripple)
+    for cell in cells:
+        found += _cell(cell, seeds, layers, ripple)
     return timed([*found, records.finished("completed", 123.0)])
 
 
@@ -66,18 +73,21 @@ def free_dims(method: str, layer: int, task: int, tasks: int) -> int:
     return max(0, round(WIDTH * (1 - (1 + 0.08 * layer) * task / tasks)))
 
 
+def _name(key: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in key.items())
+
+
 def _cell(
     key: Mapping[str, Any], seeds: Sequence[int], layers: int, ripple: float
 ) -> Iterator[Record]:
     method, count = key["method.name"], key["data.tasks"]
-    cell = ",".join(f"{name}={value}" for name, value in key.items())
-    fixed = {"data.name": "icons", "data.classes": CLASSES}
-    yield records.cell(cell, key, fixed, SPACE, count, count, seeds)
+    cell = _name(key)
+    yield records.cell(cell, key, FIXED, SPACE, count, count, seeds)
 
     def run(
         trial: str, role: str, searched: dict[str, Any], seed: int, tasks: int = count
     ) -> Iterator[Record]:
-        params = {**fixed, **key, **searched, "seed": seed}
+        params = {**FIXED, **key, **searched, "seed": seed}
         if method in RANK:
             params["method.rank"] = RANK[method]
         yield records.trial(trial, cell, role, params, searched, seed, count)

@@ -10,13 +10,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from study.analysis.contrasts import AFTER, ContrastResult, Later
-from study.ledger import ContrastRecord
 from study.report import page
 from study.report.figures.forest import LOOKS, ForestRow, forest
 from study.report.report import write_study
 from study.report.section import Findings, Picture, Table, findings
 from study.report.sections.answers import answer, contrasts
-from tests.study.report.two_arms import ARMS, FAILED, GOOD, RUNNING, Finals, ledger, result, shifted
+from tests.study.report.two_arms import FAILED, GOOD, ONE, RUNNING, Finals, ledger, result, shifted
 
 A, B = "inflora", "nearest_mean"
 
@@ -125,7 +124,7 @@ def test_other_metrics_have_their_unit_and_their_name() -> None:
 
 def both(margin: float = 20.0) -> Findings:
     """One contrast declared before, and the same again with another margin."""
-    later = Later((ContrastRecord("again", *ARMS),), margin)
+    later = Later((ONE,), margin)
     return findings(ledger(GOOD, shifted([16.0, 17.0, 16.5])), later)
 
 
@@ -140,7 +139,7 @@ def test_what_is_declared_later_is_marked_on_the_page_and_in_the_data(
     assert [row["declared"] for row in table.rows] == ["", AFTER]
     monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
     known = both()
-    write_study(known.study, tmp_path, Later((ContrastRecord("again", *ARMS),), 20.0))
+    write_study(known.study, tmp_path, Later((ONE,), 20.0))
     first, second = json.loads((tmp_path / "report.json").read_text())["contrasts"]
     assert (first["declared"], second["declared"]) == ("before", AFTER)
     assert (first["verdict"], first["margin"], first["seeds"]) == ("higher", 1.0, [0, 1, 2])
@@ -163,12 +162,17 @@ def test_many_contrasts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_study_without_contrasts_says_why_nothing_is_tested() -> None:
-    study = dataclasses.replace(ledger(GOOD, shifted([16.0, 17.0, 16.5])), contrasts=())
-    assert "the default, the first method" in answer.answers(findings(study))[0]
+    study = ledger(GOOD, shifted([16.0, 17.0, 16.5]), contrasts=())
+    assert "by default the first method under study" in answer.answers(findings(study))[0]
     spec = {**study.study.spec, "contrasts": []}
     none = dataclasses.replace(study, study=dataclasses.replace(study.study, spec=spec))
     assert "the study file declares none" in answer.answers(findings(none))[0]
     assert contrasts.section(findings(none)).blocks == ()
+
+
+def test_a_look_at_earlier_settings_is_said_to_be_one() -> None:
+    found = dataclasses.replace(result(GOOD, shifted([16.0, 17.0, 16.5])), earlier=True)
+    assert contrasts.sentence(found).endswith("chosen before the search went on.")
 
 
 def figure_of(rows: int) -> Figure:

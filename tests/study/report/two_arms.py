@@ -1,6 +1,5 @@
 """Studies of two methods and one contrast, of which a test gives the accuracies seed by seed."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +12,19 @@ FAILED, RUNNING = "failed", "running"
 Finals = Mapping[int, float | str]
 GOOD: Finals = {0: 0.80, 1: 0.82, 2: 0.81}
 ARMS = ("method.name=inflora", "method.name=nearest_mean")
+ONE = ContrastRecord("a vs b", *ARMS, "test/accuracy", False)
 
 
 def ledger(
     *arms: Finals | None,
     seeds: Sequence[int] | Mapping[str, Any] = (0, 1, 2),
     finished: bool = True,
+    contrasts: Sequence[ContrastRecord] = (ONE,),
+    looks: Sequence[Record] = (),
 ) -> StudyRecords:
     """A study of two methods and their final accuracies by seed; None: the cell has no winner."""
-    spec = {"name": "s", "grid": {"method.name": ["inflora", "nearest_mean"]}, "contrasts": None}
-    entries: list[Record] = [records.study("s", "?", facts({**spec, "seeds": seeds}))]
+    spec = {"name": "s", "grid": {"method.name": ["inflora", "nearest_mean"]}, "seeds": seeds}
+    entries: list[Record] = [records.study("s", "?", facts(spec, contrasts=contrasts))]
     asked = list(seeds) if not isinstance(seeds, Mapping) else list(range(seeds["first"]))
     for cell, finals in zip(ARMS, arms, strict=True):
         name = cell.partition("=")[2]
@@ -41,10 +43,10 @@ def ledger(
                 known = None if math.isnan(value) else value
                 entries.append(records.task(trial, 1, {"test/accuracy": known}, [0.5]))
                 entries.append(records.end(trial, "completed"))
+    entries += looks
     if finished:
         entries.append(records.finished("completed", 9.0))
-    study = study_of(timed(entries))
-    return dataclasses.replace(study, contrasts=(ContrastRecord("a vs b", *ARMS),))
+    return study_of(timed(entries))
 
 
 def result(*arms: Finals | None, **options: Any) -> ContrastResult:

@@ -63,11 +63,12 @@ def _nothing_declared(findings: Findings) -> str:
     """Why nothing is tested."""
     asked = findings.study.study.spec.get("contrasts")
     why = (
-        "the default, the first method against each reference point, has no such pair here"
+        "by default the first method under study is compared with each reference point, of which "
+        "there is no pair here"
         if asked is None
         else "the study file declares none"
     )
-    return f"Nothing is tested: there is no contrast, since {why}. What follows is a description."
+    return f"Nothing is tested: {why}. What follows is a description."
 
 
 def description(findings: Findings) -> list[str]:

@@ -86,6 +86,7 @@ def _data(result: ContrastResult) -> dict[str, Any]:
         "non_inferiority": result.non_inferiority,
         "declared": result.declared,
         "so_far": result.so_far,
+        "of_earlier_settings": result.earlier,
         "next_seeds": found.next_seeds,
         "pending_seeds": result.pending,
         "failed_seeds": result.failed,
@@ -118,6 +119,8 @@ def sentence(result: ContrastResult) -> str:
         text = f"{first} against {second} in {what} is undecided: {_why(result)}"
     if result.non_inferiority and found.non_inferior and found.verdict != "higher":
         text += f"; {first} is shown not to be lower by {_margin(result)} or more"
+    if result.earlier:
+        text += "; of the settings that were chosen before the search went on"
     if result.so_far:
         text += f"; so far, {_still(result)}"
     later = "; declared after the data" if result.declared == AFTER else ""

@@ -158,8 +158,7 @@ def _refusals(trends: Sequence[TaskCountTrend]) -> list[str]:
     """Why there is no curve over the numbers of tasks, each reason once."""
     final = [(curve.label, curve.trend) for curve in trends if curve.metric == "test/accuracy"]
     return [
-        f"Over the number of tasks in the sequence: not enough data for {listed(labels)}: "
-        f"{reason}."
+        f"Over the number of tasks in the sequence: not enough data for {listed(labels)}: {reason}."
         for reason, labels in wording.by_reason(final).items()
     ]
 
