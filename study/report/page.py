@@ -17,6 +17,7 @@ from study.report.sections.answers import (
     contrasts,
     gallery,
     health_checks,
+    losses,
     missing,
     pareto,
     protocols,
@@ -43,6 +44,7 @@ class SectionFile(Protocol):
 SECTIONS: Sequence[SectionFile] = (
     answer,
     contrasts,
+    losses,
     missing,
     health_checks,
     tuning,

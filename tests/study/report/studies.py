@@ -20,7 +20,20 @@ def methods() -> list[Record]:
     key = {"method.name": "nearest_mean", "data.tasks": 4}
     cell = {**records[1], "cell": "lost", "key": key, "tasks": 4, "published": []}
     why = {"kind": "failed_cell", "cell": "lost", "error": "none of 4 trials saw all tasks"}
+    read_out(records)
     return noisy([*records[:-1], cell, {**why, "time": cell["time"]}, records[-1]])
+
+
+def read_out(records: list[Record], above: float = 0.2) -> list[Record]:
+    """The same study, where confirmations end with a read-out that is `above` their accuracy."""
+    roles = {record["trial"]: record for record in records if record["kind"] == "trial"}
+    for record in records:
+        if record["kind"] == "task" and record["task"] == roles[record["trial"]]["tasks"]:
+            metrics, trial = record["metrics"], roles[record["trial"]]
+            if trial["role"] == "confirm":
+                metrics["test/readout_accuracy"] = metrics["test/accuracy"] + above
+                metrics["test/lost/inference"] = 0.3
+    return records
 
 
 def transfer() -> list[Record]:

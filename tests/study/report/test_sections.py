@@ -11,13 +11,20 @@ from study.analysis.exhaustion import LayerForecast, Observed
 from study.ledger import Record, records
 from study.report import page, wording
 from study.report.section import MOST_CELLS, Findings, Folded, Picture, Section, Table, findings
-from study.report.sections.answers import answer, comparisons, health_checks, published, results
+from study.report.sections.answers import (
+    answer,
+    comparisons,
+    health_checks,
+    losses,
+    published,
+    results,
+)
 from study.report.sections.cost import failures, memory, trials
 from study.report.sections.settings import exhaustion, importance, interference, rank, scaling
 from tests.study.histories import study_of
 from tests.study.report.engine_ledgers import Script
 from tests.study.report.ledgers import made_up_study
-from tests.study.report.studies import REPORTS, SAME, of_ranks, with_finals
+from tests.study.report.studies import REPORTS, SAME, of_ranks, read_out, with_finals
 
 
 def found(records: list[Record]) -> Findings:
@@ -91,6 +98,36 @@ def test_a_section_draws_its_cells(file: page.SectionFile, study: str, axes: lis
 def test_many_groups_are_told_apart_in_a_table() -> None:
     rows = last_table(answer.section(found(of_ranks((4, 8), (2, 3, 4, 5)))))
     assert [row["highest"] for row in rows] == ["rank 8"] * 4
+
+
+def test_where_accuracy_is_lost_is_told_of_the_cells_that_are_compared() -> None:
+    methods = ("inflora", "sd_lora", "sequential", "joint")
+    with_joint = found(read_out(made_up_study(methods, (10,), layers=0)))
+    first, second = losses.sentences(with_joint)
+    assert first == (
+        "inflora, 10 tasks loses 22.0 points against joint training, 2.0 in its features and 20.0 "
+        "in its heads; not being told the task costs 30.0."
+    )
+    assert second.startswith("sequential, 10 tasks loses 44.9 points against joint training, 24.9")
+    assert answer.answers(with_joint)[-2:] == [first, second]
+    table = last_table(losses.section(with_joint))
+    assert [row["in the features, points"] for row in table] == [
+        "2.0 ± 0.2 (n = 3)",
+        "−4.0 ± 0.3 (n = 3)",
+        "24.9 ± 0.6 (n = 3)",
+        wording.DASH,
+    ]
+    alone = found(read_out(made_up_study(methods[:3], (10,), layers=0)))
+    assert losses.sentences(alone)[0] == (
+        "inflora, 10 tasks loses 20.0 points in its heads; not being told the task costs 30.0; "
+        "what its features lose is not measured without joint training beside it."
+    )
+    higher = found(read_out(made_up_study(methods, (10,), layers=0), 0.3))
+    assert "−8.0 in its features and 30.0 in its heads (below 0: gained)" in str(
+        losses.sentences(higher)
+    )
+    none = found(made_up_study(methods, (10,), layers=0))
+    assert losses.sentences(none) == [] and losses.section(none).blocks == ()
 
 
 def test_what_is_the_same_on_every_seed_is_called_identical() -> None:

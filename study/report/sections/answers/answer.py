@@ -1,4 +1,4 @@
-"""Short answer: a sentence for each declared contrast, then what is described and not tested."""
+"""Short answer: a sentence for each declared contrast, where accuracy is lost, a description."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from study.analysis.summary import ALL, CellSummary, Standing
 from study.analysis.task_scaling import task_change
 from study.evidence import Comparison, count
 from study.report.section import Block, Bullets, Findings, Heading, Paragraph, Section, Table
-from study.report.sections.answers import contrasts
+from study.report.sections.answers import contrasts, losses
 from study.report.sections.answers.protocols import cost_sentence, protocol_costs
 from study.report.wording import (
     DASH,
@@ -44,7 +44,7 @@ def section(findings: Findings) -> Section:
 
 
 def answers(findings: Findings) -> list[str]:
-    """One sentence a contrast, in the order of the question."""
+    """One sentence a contrast, in the order of the question, then where accuracy is lost."""
     results = findings.contrasts
     if not findings.standings:
         return [NOTHING]
@@ -56,7 +56,7 @@ def answers(findings: Findings) -> list[str]:
             f"Below: {count(len(results) - MOST_CONTRASTS, 'more contrast')}; of all "
             f"{len(results)}: {contrasts.counted(results)}."
         )
-    return words
+    return words + losses.sentences(findings)
 
 
 def _nothing_declared(findings: Findings) -> str:
