@@ -7,8 +7,18 @@ import pytest
 from scipy import stats
 
 from study.analysis.contrasts import AFTER, BEFORE, Later, contrasts_of
-from study.ledger import ContrastRecord, Record, in_points, records
-from tests.study.report.two_arms import ARMS, FAILED, GOOD, ONE, RUNNING, ledger, result, shifted
+from study.ledger import ContrastRecord, in_points
+from tests.study.report.two_arms import (
+    ARMS,
+    FAILED,
+    GOOD,
+    ONE,
+    RUNNING,
+    ledger,
+    result,
+    shifted,
+    taken,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,25 +83,6 @@ def test_before_the_last_seed_has_ended_there_is_no_verdict() -> None:
     assert early.so_far and early.pending == (2,)
     assert (early.look.verdict, early.look.reason) == ("undecided", "few_seeds")
     assert early.look.mean == pytest.approx(16.5) and math.isnan(early.look.low)
-
-
-def taken(**changes: Any) -> Record:
-    """The record of a look that left its contrast open, but for `changes`."""
-    blank: dict[str, Any] = {
-        "contrast": "a vs b",
-        "seeds": (0, 1, 2),
-        "mean": 7.0,
-        "std": 3.0,
-        "low": -9.0,
-        "high": 9.0,
-        "verdict": "undecided",
-        "reason": "wide",
-        "by_less_than_margin": False,
-        "non_inferior": False,
-        "next_seeds": (3,),
-        "of": ("x", "x"),
-    }
-    return records.look(**{**blank, **changes})
 
 
 HIGHER: dict[str, Any] = {"low": 1.0, "verdict": "higher", "reason": "", "next_seeds": ()}

@@ -4,6 +4,7 @@ from tests.study.histories import study_of
 from tests.study.report import engine_ledgers
 from tests.study.report.engine_ledgers import TASKS, Script
 from tests.study.report.studies import without_first
+from tests.study.report.two_arms import ARMS, GOOD, ledger, shifted, taken
 
 CELL = f"method.name=inflora,data.tasks={TASKS}"
 
@@ -55,6 +56,17 @@ def test_confirmations_that_did_not_run_or_were_interrupted_are_still_to_run() -
     script.end(lost, "interrupted")
     first, _ = cells_of(script.finish("interrupted"))
     assert first.pending == ((1, 0), (1, 2))
+
+
+def test_seeds_that_looks_have_asked_for_are_to_be_confirmed_too() -> None:
+    rounds = {"first": 3, "at_most": 8, "until": "decided"}
+    arms = (GOOD, {**shifted([2.0, -1.0, 1.0]), 3: 0.8})
+    study = ledger(*arms, seeds=rounds, finished=False, looks=[taken(next_seeds=(3,))])
+    (first,) = missing_cells(study)
+    assert (first.cell, first.further, first.pending) == (ARMS[0], (3,), ((1, 3),))
+    assert missing_lines(study)[1] == (
+        "inflora: 3 of 4 confirmations are completed; still to confirm: seed 3."
+    )
 
 
 def test_each_point_of_a_front_is_to_be_confirmed() -> None:

@@ -57,3 +57,22 @@ def result(*arms: Finals | None, **options: Any) -> ContrastResult:
 def shifted(by: Sequence[float]) -> dict[int, float]:
     """`GOOD` less as many points on each seed."""
     return {seed: float(value) - by[seed] / 100 for seed, value in GOOD.items()}
+
+
+def taken(**changes: Any) -> Record:
+    """The record of a look that left its contrast open, but for `changes`."""
+    blank: dict[str, Any] = {
+        "contrast": "a vs b",
+        "seeds": (0, 1, 2),
+        "mean": 7.0,
+        "std": 3.0,
+        "low": -9.0,
+        "high": 9.0,
+        "verdict": "undecided",
+        "reason": "wide",
+        "by_less_than_margin": False,
+        "non_inferior": False,
+        "next_seeds": (3,),
+        "of": ("x", "x"),
+    }
+    return records.look(**{**blank, **changes})

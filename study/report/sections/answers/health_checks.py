@@ -52,7 +52,7 @@ def warnings(findings: Findings) -> list[str]:
             f"Confirmed on fewer than 2 seeds, so that there is no interval and nothing can be "
             f"concluded: {'; '.join(few)}."
         )
-    sentences += _budgets(cells)
+    sentences += _budgets(cells, findings.until_decided)
     return sentences
 
 
@@ -113,11 +113,14 @@ def _sessions(study: StudyRecords) -> list[str]:
     ]
 
 
-def _budgets(cells: Sequence[CellSummary]) -> list[str]:
-    """What was unequal, each said once with the groups of cells that it holds for."""
+def _budgets(cells: Sequence[CellSummary], until_decided: bool) -> list[str]:
+    """What was unequal, each said once with the groups of cells that it holds for.
+
+    That seeds until decided are more in some cells than in others is as it was asked for.
+    """
     groups_of: dict[str, list[str]] = {}
     for group in dict.fromkeys(cell.group for cell in cells):
-        for text in _unequal([cell for cell in cells if cell.group == group]):
+        for text in _unequal([cell for cell in cells if cell.group == group], until_decided):
             groups_of.setdefault(text, []).append(group)
     return [
         text[:1].upper() + text[1:] if groups == [ALL] else f"{listed(groups)}: {text}"
@@ -125,7 +128,7 @@ def _budgets(cells: Sequence[CellSummary]) -> list[str]:
     ]
 
 
-def _unequal(members: Sequence[CellSummary]) -> list[str]:
+def _unequal(members: Sequence[CellSummary], until_decided: bool) -> list[str]:
     sentences = []
     # A search that is not over yet has no winner and no budget to speak of.
     budgets = {cell.contender: cell.searched for cell in members if cell.search_value is not None}
@@ -139,7 +142,7 @@ def _unequal(members: Sequence[CellSummary]) -> list[str]:
             f"{', '.join(as_given)} were not, since they had nothing to search."
         )
     seeds = {cell.contender: sorted(cell.finals) for cell in members if cell.finals}
-    if len({str(own) for own in seeds.values()}) > 1:
+    if len({str(own) for own in seeds.values()}) > 1 and not until_decided:
         sentences.append(
             "methods were confirmed on different seeds ("
             + "; ".join(f"{name} {own}" for name, own in seeds.items())

@@ -19,9 +19,10 @@ class MissingCell:
 
     `searched` of `search_trials` search trials have ended (a budget may end the search before all
     of them have run), `running` trials of any kind have no end. `settings` are to be confirmed on
-    `seeds`: `confirmed` of these runs are completed, `failed` ones will not be. `pending` names
-    the confirmations that are neither, setting by setting: empty while the search is not over,
-    when nobody knows the settings yet. `why` says why nothing more comes, where the cell failed.
+    `seeds`, the winner on `further` ones too, which looks at contrasts have asked for: `confirmed`
+    of these runs are completed, `failed` ones will not be. `pending` names the confirmations that
+    are neither, setting by setting: empty while the search is not over, when nobody knows the
+    settings yet. `why` says why nothing more comes, where the cell failed.
     """
 
     cell: str
@@ -32,6 +33,7 @@ class MissingCell:
     running: int
     settings: int
     seeds: tuple[int, ...]
+    further: tuple[int, ...]
     confirmed: int
     failed: int
     pending: tuple[tuple[int, int], ...]
@@ -40,7 +42,7 @@ class MissingCell:
     @property
     def confirmations(self) -> int:
         """Confirmations planned, as far as is known: one setting while the search is not over."""
-        return self.settings * len(self.seeds)
+        return self.settings * len(self.seeds) + len(self.further)
 
     @property
     def lacks(self) -> bool:
@@ -93,6 +95,8 @@ def _state(study: StudyRecords, cell: CellRecord, label: str) -> MissingCell:
     confirmations = [(number, trial) for number, trials in runs.items() for trial in trials]
     ends = {(number, trial.seed): trial.status for number, trial in confirmations}
     due = [(number, seed) for number in runs for seed in cell.seeds]
+    further = study.further_seeds.get(cell.cell, ()) if over else ()
+    due += [(_of_winner(study, cell), seed) for seed in further]
     counts = Counter(ends.get(run, "to run") for run in due)
     statuses = [trial.status for trial in (*searches, *(trial for _, trial in confirmations))]
     return MissingCell(
@@ -104,6 +108,7 @@ def _state(study: StudyRecords, cell: CellRecord, label: str) -> MissingCell:
         running=statuses.count("running"),
         settings=len(runs),
         seeds=cell.seeds,
+        further=further,
         confirmed=counts["completed"],
         failed=counts["failed"],
         pending=tuple(run for run in due if over and ends.get(run, "running") in OPEN),
@@ -117,6 +122,13 @@ def _runs(study: StudyRecords, cell: CellRecord) -> dict[int, tuple[TrialRecord,
     if points:
         return {point.number: point.confirmations for point in points}
     return {1: study.confirmations(cell.cell)}
+
+
+def _of_winner(study: StudyRecords, cell: CellRecord) -> int:
+    """The number of the setting that contrasts compare."""
+    searched = study.winners[cell.cell].searched
+    points = study.points(cell.cell)
+    return next((point.number for point in points if point.searched == searched), 1)
 
 
 def _row(cell: MissingCell) -> dict[str, str]:
