@@ -10,10 +10,10 @@ from study.report.wording import percent, text_rows
 TITLE = "Results"
 SEARCHED = (
     "The search of each cell looks at a validation split cut from the training images; its best "
-    "setting is then trained again on every seed and looked at on test images: only these "
+    "setting is then trained again on the cell's seeds and looked at on test images: only these "
     "confirmations stand behind the accuracies below."
 )
-GIVEN = "Every cell was trained on every seed and looked at on test images."
+GIVEN = "Every cell was trained on its seeds and looked at on test images."
 INTERVAL = "An interval is the 95 % t-interval of the mean over seeds."
 COLUMNS = (
     "± is half the interval, sd the standard deviation over seeds. AAA: average anytime accuracy, "
