@@ -210,7 +210,7 @@ def test_changed_ledgers_are_read_or_refused(
     ledgers = [half_way(), half_way(**COMPARED)]
     if option == "--report":
         engine = [several_objectives(), resumed(killed=True)]
-        ledgers = [*engine, made_up_study(("inflora", "joint"), (3,), (0, 1), layers=1)]
+        ledgers = [*engine, ledgers[1], made_up_study(("inflora", "joint"), (3,), (0, 1), layers=1)]
     else:
         played_by(hand_out)
         request.getfixturevalue("quick_report")

@@ -22,7 +22,8 @@ ABOUT = (
     "Only these are tested; everything else on this page is a description. They are one family: "
     "the chance that any of them is wrongly called higher, or any lower, is at most 5 % over all "
     "of them and over all looks at them, {looks}. Equal is inclusion of the interval in the "
-    "margin, two one-sided tests."
+    "margin, two one-sided tests. All this takes differences over seeds for roughly normal: a few "
+    "seeds that fall far below the others in one of two cells alone can break it."
 )
 LOOKS = {
     True: "since the error rate is spent as (n / at_most)² over the looks (Lan and DeMets 1983, "
