@@ -145,7 +145,8 @@ def test_a_file_of_contrasts_with_a_mistake_is_refused_before_anything_is_writte
     ):
         file.write_text(text, encoding="utf-8")
         code, out, err = command("--report", study, "--contrasts", file)
-        assert (code, out) == (2, "") and err.startswith(f"error: {file}: {message}")
+        assert (code, out) == (2, f"Study: {study}\n")
+        assert err.startswith(f"error: {file}: {message}")
     nowhere = tmp_path / "nowhere.yaml"
     code, _, err = command("--report", study, "--contrasts", nowhere)
     assert (code, err) == (2, f"error: {nowhere}: cannot be read: No such file or directory.\n")
