@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 # Metrics that are shares of images, by how their names begin; all others stay in their own unit.
-SHARES = ("test/", "val/", "lost/", "recency_bias", "stability_gap")
+SHARES = ("test/", "val/")
 
 
 @dataclass(frozen=True)

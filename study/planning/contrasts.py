@@ -21,9 +21,26 @@ FORM = "'A vs B', two values of a key of the grid, or map at least {first, secon
 METRIC = "test/accuracy"
 # What a confirmation reports after its last task, with what is better.
 CONFIRMED: Mapping[str, Mode] = {
-    name.replace("val/", "test/", 1): mode for name, mode in OBJECTIVES.items()
+    **{name.replace("val/", "test/", 1): mode for name, mode in OBJECTIVES.items()},
+    "test/readout_accuracy": "max",
+    "test/lost/heads": "min",
+    "test/lost/inference": "min",
+    "test/minimum_accuracy": "max",
+    "test/stability_gap": "min",
 }
-OF_LATER_TASKS = tuple(name.replace("val/", "test/", 1) for name in LATER_TASKS_ONLY)
+# Of these, what is reported where a key is set, or not false.
+NEEDS = {
+    "test/readout_accuracy": "diagnostics",
+    "test/lost/heads": "diagnostics",
+    "test/lost/inference": "diagnostics",
+    "test/minimum_accuracy": "evaluation.during",
+    "test/stability_gap": "evaluation.during",
+}
+OF_LATER_TASKS = (
+    *(name.replace("val/", "test/", 1) for name in LATER_TASKS_ONLY),
+    "test/minimum_accuracy",
+    "test/stability_gap",
+)
 LEAST_SEEDS, MOST_SEEDS = 3, 100
 # The limits of looks come from a million made-up studies, of which each contrast gets its share.
 MOST_LOOKED_AT = 100
@@ -272,11 +289,8 @@ class _Grid:
                 f"{dict(contrast.where)} there are none."
             )
         for place in (place for pair in pairs for place in (pair.first, pair.second)):
-            if contrast.metric in OF_LATER_TASKS and place.tasks is not None and place.tasks < 2:
-                raise ValueError(
-                    f"{where} metric {contrast.metric} must have cells of at least 2 tasks, but "
-                    f"{place.cell} has {place.tasks}."
-                )
+            if problem := _unmeasured(contrast.metric, place):
+                raise ValueError(f"{where} metric {contrast.metric} must have cells {problem}.")
         yield from pairs
 
     def named(self, pairs: Sequence[_Pair]) -> tuple[ContrastRecord, ...]:
@@ -373,6 +387,17 @@ class _Grid:
                 f"{errors.hint(other, keys)}"
             )
         return self._levels(other, levels, f"{where} {other}")
+
+
+def _unmeasured(metric: str, place: Place) -> str:
+    """Why a cell's confirmations will not report a metric; empty where they will."""
+    if metric in OF_LATER_TASKS and place.tasks is not None and place.tasks < 2:
+        return f"of at least 2 tasks, but {place.cell} has {place.tasks}"
+    key = NEEDS.get(metric, "")
+    set_to = {"diagnostics": True, **place.fixed, **place.key}.get(key)
+    if key and set_to in (None, False):
+        return f"with {key} that measure it, but in {place.cell} it is {set_to}"
+    return ""
 
 
 def _several(levels: Any) -> list[Any]:

@@ -62,7 +62,7 @@ def test_a_cell_gets_the_seeds_that_any_of_its_contrasts_asks_for() -> None:
 
 
 def test_shares_are_in_points_and_other_metrics_as_they_are() -> None:
-    assert in_points("test/forgetting", 0.25) == in_points("lost/heads", 0.25) == 25
+    assert in_points("test/forgetting", 0.25) == in_points("test/lost/heads", 0.25) == 25
     assert in_points("memory/branch_bytes", 7.0) == in_points("time/train_seconds", 7.0) == 7
 
 

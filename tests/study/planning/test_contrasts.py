@@ -186,6 +186,17 @@ ALONE = {"method.name": ["inflora", "sd_lora"], "data.tasks": [2]}
             "metric test/forgetting must have cells of at least 2 tasks, but .*tasks=1 has 1",
         ),
         (
+            {"contrasts": [{"first": 2, "second": 4, "metric": "test/stability_gap"}]},
+            "must have cells with evaluation.during that measure it, but in .* it is None",
+        ),
+        (
+            {
+                "fixed": {"diagnostics": False},
+                "contrasts": [{"first": 2, "second": 4, "metric": "test/lost/heads"}],
+            },
+            "must have cells with diagnostics that measure it, but in .* it is False",
+        ),
+        (
             {
                 "grid": {"method.name": ["inflora"], "method.rank": [2, 3], "data.tasks": [2, 3]},
                 "contrasts": ["2 vs 3"],
