@@ -1,5 +1,6 @@
 """What is built from a config: weights, branches, pixels, features."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from trainables.backbones.adapted import dry_run, insert_branches
 from trainables.backbones.inspection import layers_of
 from trainables.backbones.pixels import Normalise
 from trainables.backbones.registry import create_network
+from trainables.backbones.timm_compat import COMPILED, keep_compiler_out_of_tmp
 from trainables.backbones.timm_lookup import describe
 from trainables.config import catalog
 from trainables.method import adapted_backbone
@@ -169,3 +171,23 @@ def test_timm_networks_can_be_fed_as_they_were_pretrained() -> None:
 @pytest.mark.parametrize("name", catalog.PUBLISHED)
 def test_what_is_known_of_a_published_network_is_what_timm_says(name: str) -> None:
     assert describe(name, (), 224, 3) == catalog.PUBLISHED[name]
+
+
+def test_what_importing_timm_makes_is_under_no_name_that_others_can_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(COMPILED)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keep_compiler_out_of_tmp()
+    assert Path(os.environ[COMPILED]).is_relative_to(tmp_path)
+
+    # A home that cannot be written to.
+    (tmp_path / "file").touch()
+    found = set()
+    for _ in range(2):
+        monkeypatch.delenv(COMPILED)
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+        keep_compiler_out_of_tmp()
+        found.add(folder := Path(os.environ[COMPILED]))
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(found) == 2
