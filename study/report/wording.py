@@ -22,6 +22,9 @@ METRIC_NAMES: Mapping[str, str] = {
     "test/average_anytime_accuracy": "average anytime accuracy",
     "test/forgetting": "forgetting",
     "subspace/dim_free": "free dimensions (mean of layers)",
+    "test/readout_accuracy": "read-out accuracy",
+    "test/lost/heads": "accuracy lost in the heads",
+    "test/lost/inference": "accuracy lost for not being told the task",
 }
 
 

@@ -149,5 +149,5 @@ def test_what_is_declared_later_is_a_family_of_its_own_and_marked() -> None:
 
 
 def test_shares_are_in_points_and_other_metrics_in_their_unit() -> None:
-    assert in_points("test/accuracy", 0.5) == in_points("lost/heads", 0.5) == 50
+    assert in_points("test/accuracy", 0.5) == in_points("test/lost/heads", 0.5) == 50
     assert in_points("memory/branch_bytes", 7.0) == 7.0

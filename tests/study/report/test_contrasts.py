@@ -116,6 +116,8 @@ def test_other_metrics_have_their_unit_and_their_name() -> None:
     found = result(GOOD, shifted([16.0, 17.0, 16.5]))
     forgotten = dataclasses.replace(found, metric="test/forgetting")
     assert f"{A} is higher than {B} in forgetting by 16.5 points" in contrasts.sentence(forgotten)
+    lost = dataclasses.replace(found, metric="test/lost/heads")
+    assert f"{A} is higher than {B} in accuracy lost in the heads by" in contrasts.sentence(lost)
     held = dataclasses.replace(found, metric="memory/branch_bytes", group="50 tasks")
     assert contrasts.sentence(held).startswith(
         f"50 tasks: {A} is higher than {B} in memory/branch bytes by 16.5 (95 % interval 15.3 to"
