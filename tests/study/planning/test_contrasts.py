@@ -10,6 +10,7 @@ from study.ledger import CellRecord, StudyRecords
 from study.ledger.study_records import StudyRecord
 from study.planning.cells import Plan
 from study.planning.contrasts import METRIC, of_study
+from study.planning.plan import load_plan
 from tests.study.small_study import small_plan
 
 METHODS = ["inflora", "nearest_mean", "sd_lora", "linear_heads"]
@@ -263,3 +264,18 @@ def test_a_file_has_as_many_contrasts_as_there_are_limits_for(tmp_path: Path) ->
     rounds = replace(listed, study=replace(listed.study, spec=spec))
     with pytest.raises(ValueError, match="at most 100 pairs of cells where seeds come until"):
         of_study(rounds, path)
+
+
+def test_one_configuration_is_compared_with_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: one\nquestion: Does it run once?\n"
+        "grid: {method.name: [inflora, nearest_mean]}\nfixed: {data.name: icons, data.tasks: 2}\n"
+        "contrasts: [inflora vs nearest_mean]\nseeds: {first: 3, at_most: 5, until: decided}\n",
+        encoding="utf-8",
+    )
+    narrow = ["method.name=inflora", "search=none"]
+    plan = load_plan(path, narrow, once=True)
+    assert (plan.contrasts, plan.spec.seeds, plan.cells[0].search_seed) == ((), (0,), 0)
+    with pytest.raises(ValueError, match="contrasts, entry 1: first and second must be values of"):
+        load_plan(path, narrow)
