@@ -177,16 +177,15 @@ def keep_output(place: Path) -> None:
 
 def output_is_lost() -> bool:
     """Whether standard output takes nothing more."""
+    # What waits in a buffer shows only now that it finds no taker.
+    sys.stdout.flush()
     return isinstance(sys.stdout, Output) and sys.stdout.lost
 
 
 def all_output_is_lost() -> bool:
     """Whether neither standard output nor standard error takes anything more."""
-    streams = (sys.stdout, sys.stderr)
-    for stream in streams:
-        # What waits in a buffer shows only now that it finds no taker.
-        stream.flush()
-    return all(isinstance(stream, Output) and stream.lost for stream in streams)
+    sys.stderr.flush()
+    return output_is_lost() and isinstance(sys.stderr, Output) and sys.stderr.lost
 
 
 def ensure_home() -> None:

@@ -1,6 +1,7 @@
 """Ray as a study needs it: started, quiet, and gone without a trace at the end."""
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -28,6 +29,8 @@ OBJECT_STORE_BYTES = 128 * 2**20
 NEEDLESS_LOGGER = "ray.tune.analysis.experiment_analysis"
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
 SHORT, PREFIX = Path("/tmp"), "study-ray-"
+# With less on its disk Ray, which then says nothing of it, has no room.
+LITTLE_BYTES = 2**20
 # Ray reads all of these from the environment, and what a user has set stays.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -55,6 +58,7 @@ def ray_session(log: Path) -> Iterator[bool]:
 
     Raises:
         MistakeError: if the cluster that is to be joined does not answer, or Ray fails to start.
+        OSError: if there is no room for Ray's files.
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -80,7 +84,7 @@ def ray_session(log: Path) -> Iterator[bool]:
             # Ray ends the driver too that long after its GCS server has died; see `RayWatch`.
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "30")
             stack.callback(_shut_down)
-            with _signal_handlers_kept(), _one_message("start on this machine", log):
+            with _signal_handlers_kept(), _one_message("start on this machine", log, folder):
                 ray.init(
                     address=LOCAL,
                     include_dashboard=False,
@@ -153,19 +157,31 @@ def _clear_old_folders() -> None:
 
 
 @contextlib.contextmanager
-def _one_message(what: str, log: Path) -> Iterator[None]:
-    """Turns whatever Ray fails with into one message that says what it should have done."""
+def _one_message(what: str, log: Path, folder: str | None = None) -> Iterator[None]:
+    """Turns whatever Ray fails with into one message that says what it should have done.
+
+    `folder` is where its files were to be.
+    """
     try:
         yield
     except Exception as error:
         # Of no narrower kind: a node that is not there in time is an Exception to Ray itself. What
         # is this project's own mistake must be findable all the same.
         logging.getLogger("ray").error("Ray must %s", what, exc_info=error)
+        if folder is not None and _is_full(folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from error
         why = " ".join(str(error).split()) or "no reason given"
         raise MistakeError(
             f"Ray must {what}, but it did not ({type(error).__name__}: {why}). Where the machine "
             f"is busy or short of memory, try again; the whole error is in {log}."
         ) from error
+
+
+def _is_full(folder: str) -> bool:
+    """Whether there is next to no room for bytes or for files."""
+    found = os.statvfs(folder)
+    no_files = found.f_files > 0 and found.f_favail == 0
+    return found.f_bavail * found.f_frsize < LITTLE_BYTES or no_files
 
 
 @contextlib.contextmanager

@@ -26,11 +26,12 @@ CODES = (
     errno.ENOTCONN,
     errno.EHOSTDOWN,
 )
-# Errors of other processes and libraries bring the text alone. The last is what torch.save says,
-# without the reason, where a file cannot be written to its end; the one before it what tempfile
-# says where none of its folders takes a file.
+# What tempfile says where none of its folders takes a file.
 NOWHERE = "No usable temporary directory found"
-TEXTS = (*(os.strerror(code) for code in CODES), NOWHERE, "PytorchStreamWriter failed")
+# What torch.save says, without the reason, where a file cannot be written to its end.
+OF_TORCH = ("PytorchStreamWriter failed", "iostream error", "] . unexpected pos ")
+# Errors of other processes and libraries bring the text alone.
+TEXTS = (*(os.strerror(code) for code in CODES), NOWHERE, *OF_TORCH)
 
 
 class Journal:

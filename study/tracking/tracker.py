@@ -77,8 +77,10 @@ class Tracker:
                 f"MLflow could not take every record: its process ended with code "
                 f"{self._process.returncode}, see {self._log}."
             )
-        if self._log.exists() and not self._log.stat().st_size:
-            self._log.unlink()
+        # Its disk may have become read-only.
+        with contextlib.suppress(OSError):
+            if not self._log.stat().st_size:
+                self._log.unlink()
         return self.failure is None
 
     def _started(self) -> subprocess.Popen[str] | None:

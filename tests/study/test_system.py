@@ -60,7 +60,7 @@ def test_the_other_stream_says_what_was_lost(
     monkeypatch.setattr(sys, "stderr", error := io.StringIO())
     with guarded_output():
         Console().print("a table")
-        sys.stdout.flush()
+        say("more of it")
         say("lost", error=output_is_lost())
     assert error.getvalue().endswith("going on without it.\nlost\n")
     assert (sys.stdout, sys.stderr) == (broken, error)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from study import run
-from study.ledger import read_ledger
+from study.ledger import StudyFolder, read_ledger
 from tests.study.engine.each_once import check_each_once, measured
 from tests.study.small_study import FIXED
 from tests.study.tracking.mlflow_server import Server
@@ -109,6 +109,35 @@ def test_outputs_that_break_change_no_record(tmp_path: Path, start: Start) -> No
     records = read_ledger(output / "ledger.jsonl")
     check_each_once(records, STUDY)
     assert measured(records) == measured(expected)
+
+
+def test_ctrl_c_beside_tee_ends_each_trial_once_and_says_how_to_go_on(
+    tmp_path: Path, start: Start
+) -> None:
+    output = tmp_path / "out"
+    log = tmp_path / "log"
+    tee = subprocess.Popen(["tee", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert tee.stdin is not None
+    study = start(output, stdout=tee.stdin, stderr=subprocess.PIPE)
+    tee.stdin.close()
+    # So that several run.
+    wait_for_ends(output / "ledger.jsonl", 3, study)
+    # As a terminal does: to all of the pipe, and to all that the study has started.
+    tee.send_signal(signal.SIGINT)
+    os.killpg(study.pid, signal.SIGINT)
+    _, error = study.communicate(timeout=TIMEOUT)
+    assert (study.returncode, tee.wait()) == (130, -signal.SIGINT)
+    again = StudyFolder(output).command("--resume").replace("study/run.py", str(SCRIPT))
+    lines = error.decode().splitlines()
+    assert lines[0].startswith("The terminal takes nothing more (Broken pipe)")
+    assert [line for line in lines[1:] if line.endswith(f"Go on with: {again}")] == lines[1:]
+    assert "search completed at task" in log.read_text("utf-8")
+    assert "Report: " in (output / "console.log").read_text("utf-8")
+    records = read_ledger(output / "ledger.jsonl")
+    trials = [record["trial"] for record in records if record["kind"] == "trial"]
+    ends = [record["trial"] for record in records if record["kind"] == "end"]
+    assert len(trials) < TRIALS and sorted(ends) == sorted(trials)
+    assert (output / "report" / "report.html").exists()
 
 
 @pytest.mark.parametrize("stream", ["/dev/full", "head"])

@@ -2,8 +2,18 @@
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from study import run
+
+SILENCE_SECONDS = 60.0
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -55,3 +65,59 @@ def wait_for_end_of(home: Path) -> None:
             return
         assert time.monotonic() < end, left
         time.sleep(0.2)
+
+
+class Session:
+    """A driver that was started; whatever is left of it at the end is killed."""
+
+    def __init__(self, home: Path, ledger: Path, *arguments: str) -> None:
+        self._ledger = ledger
+        self._console = home / f"console-{time.monotonic_ns()}"
+        with self._console.open("w", encoding="utf-8") as console:
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(run.__file__)), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                cwd=home,
+                env=environment(home),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            for pid in (*family(self.process.pid), self.process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+
+    @property
+    def said(self) -> str:
+        """All that it has printed."""
+        return self._console.read_text("utf-8")
+
+    def wait(self, ready: Callable[[], bool]) -> bool:
+        """Waits until something is so, or for its end; returns whether it is so."""
+        size, since = -1, time.monotonic()
+        while self.process.poll() is None:
+            if ready():
+                return True
+            now = self._ledger.stat().st_size if self._ledger.exists() else 0
+            if now != size:
+                size, since = now, time.monotonic()
+            silent = time.monotonic() - since
+            assert silent < SILENCE_SECONDS, f"the ledger is silent for {silent:.0f} s: {self.said}"
+            time.sleep(0.05)
+        return False
+
+
+def never() -> bool:
+    """What a session that is to end by itself is waited for with."""
+    return False

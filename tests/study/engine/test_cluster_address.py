@@ -14,6 +14,7 @@ from study import run
 from study.engine import ray_session, resources
 from study.engine.cluster_address import cluster_address
 from study.errors import MistakeError
+from study.ledger import is_full
 from tests.study.strangers import give_away
 
 
@@ -186,6 +187,12 @@ def test_a_ray_that_does_not_start_is_told_in_one_message(
     # Where it was raised is not lost, should it be this project's own mistake.
     log = (tmp_path / "ray.log").read_text("utf-8")
     assert "Traceback" in log and "in fail" in log
+    # Of a disk without room, Ray says no word.
+    monkeypatch.setattr(ray_session, "LITTLE_BYTES", 2**60)
+    session = ray_session.ray_session(tmp_path / "ray.log")
+    with pytest.raises((MistakeError, OSError)) as again, session:
+        raise AssertionError("Ray has not started")
+    assert is_full(again.value) == (address == "local")
 
 
 @pytest.mark.parametrize(

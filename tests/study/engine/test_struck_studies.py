@@ -9,21 +9,24 @@ import functools
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import yaml
 
-from study import run
 from study.ledger import Record, read_ledger
 from tests.study.engine.each_once import check_each_once, measured
-from tests.study.engine.processes import count, environment, family, title, wait_for_end_of
+from tests.study.engine.processes import (
+    Session,
+    count,
+    family,
+    never,
+    title,
+    wait_for_end_of,
+)
 from tests.study.tracking.mlflow_server import counted, expected
 
 pytestmark = [pytest.mark.process, pytest.mark.nightly]
@@ -37,7 +40,6 @@ TITLES = {
 KINDS = ("worker", "driver", "both", "writer", "raylet", "gcs")
 # The session goes on without these, and ends by itself, with what to do, without those.
 SURVIVED, NOTICED = ("worker", "writer"), ("raylet", "gcs")
-SILENCE_SECONDS = 60.0
 RATES = [0.0005, 0.001, 0.002, 0.004]
 FIXED = {
     "data.name": "icons",
@@ -93,73 +95,6 @@ ASHA: dict[str, Any] = {
 STUDIES = {"tiny": TINY, "grid": GRID, "asha": ASHA}
 
 
-class Session:
-    """A driver that was started; whatever is left of it at the end is killed."""
-
-    def __init__(self, home: Path, ledger: Path, *arguments: str) -> None:
-        self._ledger = ledger
-        self._console = home / f"console-{time.monotonic_ns()}"
-        with self._console.open("w", encoding="utf-8") as console:
-            self.process = subprocess.Popen(
-                [sys.executable, str(Path(run.__file__)), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                cwd=home,
-                env=environment(home),
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.process.poll() is None:
-            for pid in (*family(self.process.pid), self.process.pid):
-                kill(pid, [])
-            self.process.wait()
-
-    @property
-    def said(self) -> str:
-        """All that it has printed."""
-        return self._console.read_text("utf-8")
-
-    def wait(self, ready: Callable[[], bool]) -> bool:
-        """Waits until something is so, or for its end; returns whether it is so."""
-        size, since = -1, time.monotonic()
-        while self.process.poll() is None:
-            if ready():
-                return True
-            now = self._ledger.stat().st_size if self._ledger.exists() else 0
-            if now != size:
-                size, since = now, time.monotonic()
-            silent = time.monotonic() - since
-            assert silent < SILENCE_SECONDS, f"the ledger is silent for {silent:.0f} s: {self.said}"
-            time.sleep(0.05)
-        return False
-
-    def strike(self, kind: str, dice: random.Random) -> list[str]:
-        """Kills what is of a kind with SIGKILL, once it is there; returns what it was."""
-        wanted = TITLES.get("worker" if kind == "both" else kind)
-        struck: list[str] = []
-
-        def strikes() -> bool:
-            found = [pid for pid in family(self.process.pid) if wanted and wanted in title(pid)]
-            return bool(found) and kill(dice.choice(found), struck)
-
-        if wanted:
-            assert self.wait(strikes), (
-                f"the session ended before the {kind} was killed: {self.said}"
-            )
-        if kind in ("driver", "both"):
-            assert kill(self.process.pid, struck)
-        return struck
-
-
 def kill(victim: int, struck: list[str]) -> bool:
     """Kills a process and notes it; returns whether it was still there."""
     what = f"{victim} {title(victim)[:40]}"
@@ -171,9 +106,22 @@ def kill(victim: int, struck: list[str]) -> bool:
     return True
 
 
-def never() -> bool:
-    """What a session that is to end by itself is waited for with."""
-    return False
+def strike(session: Session, kind: str, dice: random.Random) -> list[str]:
+    """Kills what is of a kind with SIGKILL, once it is there; returns what it was."""
+    wanted = TITLES.get("worker" if kind == "both" else kind)
+    struck: list[str] = []
+
+    def strikes() -> bool:
+        found = [pid for pid in family(session.process.pid) if wanted and wanted in title(pid)]
+        return bool(found) and kill(dice.choice(found), struck)
+
+    if wanted:
+        assert session.wait(strikes), (
+            f"the session ended before the {kind} was killed: {session.said}"
+        )
+    if kind in ("driver", "both"):
+        assert kill(session.process.pid, struck)
+    return struck
 
 
 def has_tasks(ledger: Path, due: int) -> bool:
@@ -219,7 +167,7 @@ def test_a_study_of_which_every_kind_is_struck_ends_as_planned(home: Path, name:
                     break
                 time.sleep(dice.uniform(0, 0.5))
                 struck = left.pop(0)
-                victims = session.strike(struck, dice)
+                victims = strike(session, struck, dice)
                 when = f"{time.monotonic() - began:.0f} s, {count(ledger, 'task')} tasks"
                 print(f"{name}, {when}: {struck}, {victims}")  # noqa: T201
             session.wait(never)

@@ -9,6 +9,7 @@ this format. A folder is written under another name and renamed when it is whole
 
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -197,7 +198,9 @@ def _write(index: ImageIndex, side: int, partial: Path, name: str) -> None:
                 _check_space(partial, len(table), count, written)
             file.flush()
             os.fsync(file.fileno())
-        np.save(partial / TABLE, np.array(table, np.int64))
+        # Not to the file itself: numpy says of a full disk how many numbers it wrote, and no more.
+        np.save(numbers := io.BytesIO(), np.array(table, np.int64))
+        (partial / TABLE).write_bytes(numbers.getbuffer())
         header = {
             "version": CACHE_VERSION,
             "folder": name,

@@ -2,12 +2,15 @@ import errno
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -252,6 +255,33 @@ def test_a_full_disk_says_where_and_how_much(
     assert caught.value.errno == errno.ENOSPC
     estimate = int(str(caught.value).split("needs about ")[1].split()[0])
     assert estimate == pytest.approx(needed, rel=0.05)
+    assert folders(root) == []
+
+
+def test_a_table_that_does_not_fit_is_an_error_of_the_system(
+    root: Path, index: ImageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its number a study knows that no other trial would fare better."""
+    before, sync = resource.getrlimit(resource.RLIMIT_FSIZE), os.fsync
+    chunks = cache.packed_chunks
+
+    def repeated(index: ImageIndex, side: int) -> Iterator[Any]:
+        # A table of some pages, as that of a real data set.
+        return ((content, list(places) * 99) for content, places in chunks(index, side))
+
+    def limited(descriptor: int) -> None:
+        # Of the images, which are whole by now; what numpy writes first of a table still fits.
+        sync(descriptor)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+
+    monkeypatch.setattr(cache, "packed_chunks", repeated)
+    monkeypatch.setattr(os, "fsync", limited)
+    try:
+        with pytest.raises(OSError) as caught:
+            cached_images(index, SIDE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
     assert folders(root) == []
 
 
