@@ -10,7 +10,7 @@ import yaml
 
 from study import run
 from study.analysis.contrasts import Later
-from study.commands import session
+from study.commands import recorded, session
 from study.engine import tuner
 from study.ledger import StudyRecords
 from study.report import report
@@ -68,6 +68,8 @@ def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
         return page
 
     monkeypatch.setattr(report, "write_study", write_study)
+    # It is bound there already: a test that imports it first must not leave the empty page behind.
+    monkeypatch.setattr(recorded, "write_study", write_study)
 
 
 @pytest.fixture
