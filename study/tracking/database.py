@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def _make(path: Path, mlflow: Any) -> None:
     """
     for left in path.parent.glob(f"{path.name}{NEW}*"):
         left.unlink()
-    new = path.with_name(f"{path.name}{NEW}{os.getpid()}")
+    # Never one name twice: of a try that failed, MLflow keeps the file open that is deleted here.
+    new = path.with_name(f"{path.name}{NEW}{os.getpid()}-{time.monotonic_ns()}")
     try:
         uri = f"sqlite:///{new}"
         mlflow.MlflowClient(uri, uri).search_experiments(max_results=1)

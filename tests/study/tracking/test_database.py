@@ -1,5 +1,6 @@
 """Stores of SQLite: made whole or not at all, and told when they are not."""
 
+import errno
 import shutil
 import signal
 import sqlite3
@@ -8,11 +9,12 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from study.ledger import StudyFolder
-from study.tracking.database import UnusableStoreError, file_of
+from study.tracking.database import UnusableStoreError, file_of, make_whole
 from study.tracking.mlflow_store import MLflowStore
 from study.tracking.tracker import default_uri
 from study.tracking.writer import replay
@@ -78,6 +80,27 @@ def test_an_empty_file_behind_a_link_is_a_store_to_be_made(tmp_path: Path) -> No
     assert MLflowStore(default_uri(folder), folder).answers()
     assert (tmp_path / "mlflow.db").is_symlink() and (tmp_path / "there").stat().st_size > 10_000
     assert not list(tmp_path.glob("*.new-*"))
+
+
+def test_a_try_that_failed_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """MLflow keeps what it has opened by its name, though it be deleted."""
+    tried: list[Path] = []
+
+    class Client:
+        def __init__(self, uri: str, registry: str) -> None:
+            tried.append(Path(uri.removeprefix("sqlite:///")))
+
+        def search_experiments(self, max_results: int) -> None:
+            tried[-1].write_text("some tables")
+            if len(tried) == 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    mlflow, path = SimpleNamespace(MlflowClient=Client), tmp_path / "mlflow.db"
+    with pytest.raises(OSError, match="No space"):
+        make_whole(f"sqlite:///{path}", mlflow, own=True)
+    assert not path.exists() and not list(tmp_path.glob("*.new-*"))
+    make_whole(f"sqlite:///{path}", mlflow, own=True)
+    assert path.read_text() == "some tables" and tried[0] != tried[1]
 
 
 @pytest.mark.slow

@@ -220,7 +220,8 @@ def _write(index: ImageIndex, side: int, partial: Path, name: str) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         needed = written * count // len(table) if table else side * side * index.channels * count
-        raise OSError(error.errno, _full(partial.parent, needed, written)) from error
+        said = f"{os.strerror(error.errno)}: {_full(partial.parent, needed, written)}"
+        raise OSError(error.errno, said) from error
 
 
 def _check_space(partial: Path, done: int, count: int, written: int) -> None:

@@ -252,7 +252,7 @@ def test_a_full_disk_says_where_and_how_much(
         monkeypatch.setattr(cache, "file_sha256", Mock(side_effect=no_space))
     with pytest.raises(OSError, match=rf"needs about \d+ bytes .* in {root}") as caught:
         cached_images(index, SIDE)
-    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.errno == errno.ENOSPC and "No space left on device: " in str(caught.value)
     estimate = int(str(caught.value).split("needs about ")[1].split()[0])
     assert estimate == pytest.approx(needed, rel=0.05)
     assert folders(root) == []
