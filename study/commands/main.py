@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.commands.options import SPLIT, check_options, parser, refuse_unknown
+from study.commands.options import SPLIT, check_options, parser, refuse_repeated, refuse_unknown
 from study.errors import MistakeError, brief
 from study.ledger import RESULTS, StudyFolder, is_full, refuse_planted, shared_folder
 from study.system import ensure_home, guarded_output, say
@@ -52,6 +52,7 @@ def _command(arguments: Sequence[str], alone: bool) -> int:
 
             expect_cluster()
         refuse_unknown(unknown, alone)
+        refuse_repeated(arguments)
         work = prepared(options, SPLIT if alone else "")
     except ValueError as error:
         return _refused(error)

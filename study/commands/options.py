@@ -18,6 +18,11 @@ OF_A_FILE = ("a study file", "--set")
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 # What these do writes nothing to it.
 WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", "plan")
+# Of several the parser takes the last.
+ONE_VALUE = (
+    *("--resume", "--report", "--replay", "--compare"),
+    *("--output", "--tracking-uri", "--price"),
+)
 # What each of these reads beside itself.
 READS = {
     "list": (),
@@ -81,6 +86,18 @@ def check_options(options: argparse.Namespace) -> None:
     for mode, reads in READS.items():
         if getattr(options, mode) not in (None, False):
             _refuse_beside(f"--{mode}", [option for option in here if option not in reads])
+
+
+def refuse_repeated(words: Sequence[str]) -> None:
+    """Refuses an option twice on the command line of which one value is taken.
+
+    Raises:
+        ValueError: naming it.
+    """
+    given = [word.partition("=")[0] for word in words]
+    for option in ONE_VALUE:
+        if given.count(option) > 1:
+            raise ValueError(f"{option} must be given once, but is there twice.")
 
 
 def refuse_unknown(words: Sequence[str], alone: bool) -> None:

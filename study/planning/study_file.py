@@ -36,30 +36,38 @@ def read(path: Path, overrides: Sequence[str], sections: Sequence[str]) -> dict[
 def apply(
     plain: Mapping[str, Any], overrides: Sequence[str], sections: Sequence[str], source: str
 ) -> dict[str, Any]:
-    """Returns the study file's values with each "key=value" applied in turn.
+    """Returns the study file's values with each "key=value" applied, in whatever order.
 
     `sections` are the keys of a study file; any other key must be a flat key of a trial, which
-    goes to `grid` (a list of values, or one value for an axis) or to `fixed`.
+    goes to `grid` (a list of values, or one value for an axis) or to `fixed`, also where one of
+    these is given too.
 
     Raises:
         InvalidStudyError: naming `source`, if overrides have no "=", values that are not YAML,
-            or unknown keys.
+            unknown keys, or a key twice.
     """
     result = copy.deepcopy(dict(plain))
     mistakes: list[str] = []
+    changes: dict[str, Any] = {}
     for override in overrides:
         key, separator, text = override.partition("=")
         key = key.strip()
         with errors.noted(mistakes):
             if not separator or not key:
                 raise ValueError(f"--set must have the form key=value, but got {override!r}.")
+            if key in changes:
+                raise ValueError(f"--set must give each key once, but {key!r} is there twice.")
             try:
-                value = parse(text)
+                changes[key] = parse(text)
             except ValueError as error:
                 raise ValueError(f"--set {key}: {error}") from error
-            if key in sections:
-                result[key] = value
-            else:
+    result |= {key: value for key, value in changes.items() if key in sections}
+    given = [changes.get(section) for section in ("grid", "fixed")]
+    for key, value in changes.items():
+        if key not in sections:
+            with errors.noted(mistakes):
+                if any(isinstance(section, dict) and key in section for section in given):
+                    raise ValueError(f"--set must give each key once, but {key!r} is there twice.")
                 _set_flat(result, key, value, sections)
     errors.refuse(mistakes, source)
     return result

@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.commands.options import check_options, parser
+from study.commands.options import ONE_VALUE, check_options, parser, refuse_repeated
 from tests.study.commands.conftest import Command
 
 
@@ -36,3 +36,13 @@ def test_what_means_nothing_together_is_refused(options: list[str], message: str
 def test_a_refusal_is_one_message_and_exit_code_2(command: Command) -> None:
     expected = "error: --price must be given with --plan.\n"
     assert command("quickstart", "--price", "2") == (2, "", expected)
+
+
+@pytest.mark.parametrize("option", ONE_VALUE)
+def test_of_two_values_none_is_taken(command: Command, option: str) -> None:
+    values = ["1", "1"] if option == "--compare" else ["1"]
+    code, _, error = command(option, *values, option, *values)
+    assert (code, error) == (2, f"error: {option} must be given once, but is there twice.\n")
+    with pytest.raises(ValueError, match=f"{option} must be given once"):
+        refuse_repeated([f"{option}=1", option, "1"])
+    refuse_repeated([option, *values, "--set", f"x={option}", "--set", f"y={option}"])

@@ -183,6 +183,11 @@ def test_all_mistakes_are_told_at_once_a_line_each(load: Load, tmp_path: Path) -
         ("budget={gpu_hours: 1}", "resources.gpu must be above 0 for budget.gpu_hours, but got 0"),
         ("search={protocol: transfer} & seeds=[3]", r"seeds must be at least 2 .*transfer.* \[3\]"),
         ("trials", "--set must have the form key=value, but got 'trials'"),
+        ("trials=2 & trials=3", "--set must give each key once, but 'trials' is there twice"),
+        ("data.tasks=2 &  data.tasks =3", "--set must give each key once, but 'data.tasks' is"),
+        ("optim.lr=2 & fixed={optim.lr: 3}", "--set must give each key once, but 'optim.lr' is"),
+        ("data.tasks=2 & grid={data.tasks: [3]}", "--set must give each key once, but 'data.ta"),
+        ("grid=3 & data.tasks=2", "grid must map keys to values, but got 3"),
         ("=3", "--set must have the form key=value"),
         ("optim.lrr=3", "unknown key of --set 'optim.lrr'.*Did you mean 'optim.lr'"),
         ("trials=[", "--set trials: the text must be YAML"),
@@ -234,6 +239,15 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 def test_set_changes_flat_keys(load: Load, override: str, key: str, grid: Any, fixed: Any) -> None:
     spec = load(override)
     assert (spec.grid.get(key), spec.fixed.get(key)) == (grid, fixed)
+
+
+def test_the_order_of_changes_changes_nothing(load: Load) -> None:
+    changes = ["fixed={data.name: icons}", "optim.epochs=3", "grid={data.tasks: [5]}", "trials=2"]
+    changes += ["method.name=[inflora]"]
+    spec = load(*changes)
+    assert spec == load(*reversed(changes))
+    assert spec.fixed == {"data.name": "icons", "optim.epochs": 3}
+    assert spec.grid == {"data.tasks": (5,), "method.name": ("inflora",)}
 
 
 PUBLISHED = """
