@@ -21,7 +21,7 @@ WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", 
 # Of several the parser takes the last.
 ONE_VALUE = (
     *("--resume", "--report", "--replay", "--compare"),
-    *("--output", "--tracking-uri", "--price"),
+    *("--output", "--tracking-uri", "--price", "--contrasts", "--pilot"),
 )
 # What each of these reads beside itself.
 READS = {
