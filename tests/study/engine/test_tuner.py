@@ -265,6 +265,8 @@ def test_a_full_disk_in_a_trial_stops_the_study_and_says_what_to_do(
     folder: Path, tmp_path: Path
 ) -> None:
     records: Records = []
+    # What there is to go on from.
+    (tmp_path / "ledger.jsonl").write_text("{}\n", encoding="utf-8")
     plan = small_plan(
         grid={"optim.momentum": [0.3]},
         fixed=SGD,
