@@ -31,7 +31,7 @@ def test_the_store_is_away_from_the_start_and_the_ledger_is_replayed(
     assert tracker.failure is not None and "Connection refused" in tracker.failure
     uri = default_uri(StudyFolder(tmp_path))
     assert run.main(["--replay", str(tmp_path), "--tracking-uri", uri]) == 0
-    assert capsys.readouterr().out == f"24 records of {tmp_path} are in {uri}.\n"
+    assert capsys.readouterr().out == f"Study: {tmp_path}\n24 records of {tmp_path} are in {uri}.\n"
     assert counted(database) == expected(read_ledger(path))
 
 
