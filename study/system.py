@@ -30,7 +30,8 @@ CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def say(text: str, error: bool = False) -> None:
     """Prints lines as they are: nothing is wrapped, coloured or taken for markup."""
-    print(harmless(text), file=sys.stderr if error else sys.stdout)
+    # In one piece, so that what is lost is a line.
+    print(f"{harmless(text)}\n", end="", file=sys.stderr if error else sys.stdout)
 
 
 def show_cursor() -> None:
@@ -118,15 +119,15 @@ class Output:
         return False
 
     def _note(self) -> None:
-        """Brings what the stream has not taken to the file, where there is one."""
-        if self._place is None or not self._unsure:
+        """Brings the lines that the stream has not taken to the file, where there is one."""
+        if self._place is None or "\n" not in self._unsure:
             return
-        text, self._unsure = CONTROLS.sub("", self._unsure), ""
+        lines, _, self._unsure = self._unsure.rpartition("\n")
         with (
             contextlib.suppress(OSError),
             self._place.open("a", encoding="utf-8", errors="backslashreplace") as file,
         ):
-            file.write(text)
+            file.write(CONTROLS.sub("", lines) + "\n")
 
     def _lose(self, error: OSError | ValueError) -> None:
         self.lost = True
