@@ -80,9 +80,9 @@ class Cell:
         """Whether search trials run in this cell."""
         return bool(self.space) and self.tuned_in is None
 
-    def corners(self) -> Iterator[dict[str, Any]]:
-        """Settings at the border of the space: every end of every range at least once."""
-        return space.corners(self.space, self.conditions)
+    def corners(self, most: int = space.MOST_CHECKS, start: int = 0) -> Iterator[dict[str, Any]]:
+        """Settings at the border of the space; see `space.corners`."""
+        return space.corners(self.space, self.conditions, most, start)
 
     def misfit(self, settings: Mapping[str, Any]) -> str | None:
         """Why `settings` are not a point of the space; None where they are."""

@@ -1,7 +1,8 @@
 """From a spec to cells, each checked at the borders of what it searches."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def make_plan(spec: StudySpec, left_out: Collection[str] = ()) -> Plan:
     classes: set[int] = set()
     # What is wrong in several cells is told once.
     where: dict[str, list[str]] = {}
+    # Of each cell; further cells check what the first ones had no room for.
+    most = max(2, ranges.MOST_CHECKS // math.prod(map(len, spec.grid.values())))
     with errors.noted(mistakes):
         _check_methods(spec)
     for values in itertools.product(*spec.grid.values()):
@@ -87,7 +90,8 @@ def make_plan(spec: StudySpec, left_out: Collection[str] = ()) -> Plan:
         if {**spec.fixed, **key}.get(METHOD) not in catalog.methods():
             continue
         for cell in _cells(spec, key, mistakes):
-            own = _broken(spec, cell, {*left_out, *_unresolved(spec, cell)}, classes)
+            corners = cell.corners(most, most * len(cells))
+            own = _broken(spec, cell, corners, {*left_out, *_unresolved(spec, cell)}, classes)
             for sentence in dict.fromkeys(own):
                 where.setdefault(sentence, []).append(cell.id)
             cells.append(cell)
@@ -224,15 +228,22 @@ def _unresolved(spec: StudySpec, cell: Cell) -> set[str]:
     return {key for key in keys if isinstance(key, str) and key not in cell.space}
 
 
-def _broken(spec: StudySpec, cell: Cell, left_out: set[str], classes: set[int]) -> list[str]:
-    """What is wrong with a cell at the corners of its space, for every role and seed.
+def _broken(
+    spec: StudySpec,
+    cell: Cell,
+    corners: Iterator[dict[str, Any]],
+    left_out: set[str],
+    classes: set[int],
+) -> list[str]:
+    """What is wrong with a cell at these corners of its space, for every role and seed.
 
     Adds the number of classes in use to `classes`, and what is told of to `left_out`.
     """
-    corners = cell.corners()
     first = next(corners)
+    # Of seeds nothing but their limits is checked.
+    seeds = sorted({cell.search_seed, min(cell.seeds), max(cell.seeds)})
     asked = itertools.chain(
-        ((role, first, seed) for role in EVALUATION for seed in (cell.search_seed, *cell.seeds)),
+        ((role, first, seed) for role in EVALUATION for seed in seeds),
         (("search", corner, cell.search_seed) for corner in corners),
     )
     mistakes: list[str] = []

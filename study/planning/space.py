@@ -29,8 +29,10 @@ Conditions: TypeAlias = Mapping[str, Mapping[str, tuple[Any, ...]]]
 RANGE_KEYS = ("low", "high", "log", "step")
 WHEN = "when"
 ROUNDING = 1e-8
-# Of the combinations of the ends of all ranges that are checked; a cell takes milliseconds then.
+# Of the combinations of the ends of all ranges of a cell that are checked.
 CORNERS = 256
+# Settings of a study that are checked, each several times at most: seconds.
+MOST_CHECKS = 16_384
 
 
 def resolve(
@@ -283,14 +285,24 @@ def misfit(settings: Mapping[str, Any], space: Space, conditions: Conditions) ->
     return None
 
 
-def corners(space: Space, conditions: Conditions) -> Iterator[dict[str, Any]]:
+def corners(
+    space: Space, conditions: Conditions, most: int = MOST_CHECKS, start: int = 0
+) -> Iterator[dict[str, Any]]:
     """Settings at the border of the space, every end of every range at least once.
 
-    Each conditional key is at each end in each of the cases where it is a setting.
+    Each conditional key is at each end in each of the cases where it is a setting. Where that is
+    more than `most` of either, it is those from number `start` on.
     """
     border = {key: ends(distribution) for key, distribution in space.items()}
-    for settings in _combinations(border):
+    for settings in _combinations(border, most, start):
         yield holding(settings, conditions)
+    yield from itertools.islice(_cases(border, conditions), most)
+
+
+def _cases(
+    border: Mapping[str, tuple[Any, ...]], conditions: Conditions
+) -> Iterator[dict[str, Any]]:
+    """Each conditional key at each end, in each of the cases where it is a setting."""
     low = {key: values[0] for key, values in border.items()}
     for key in conditions:
         for parent, values in conditions[key].items():
@@ -300,11 +312,13 @@ def corners(space: Space, conditions: Conditions) -> Iterator[dict[str, Any]]:
                     yield holding({**chosen, key: end}, conditions)
 
 
-def _combinations(border: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+def _combinations(
+    border: Mapping[str, tuple[Any, ...]], most: int, start: int
+) -> Iterator[dict[str, Any]]:
     """Every end of every range at least once, then `CORNERS` of their combinations at most."""
-    for at in range(max(map(len, border.values()), default=1)):
+    for at in range(start, start + min(most, max(map(len, border.values()), default=1))):
         yield {key: values[at % len(values)] for key, values in border.items()}
-    for values in itertools.islice(itertools.product(*border.values()), CORNERS):
+    for values in itertools.islice(itertools.product(*border.values()), min(most, CORNERS)):
         yield dict(zip(border, values, strict=True))
 
 

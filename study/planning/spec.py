@@ -45,6 +45,8 @@ Seeds: TypeAlias = Annotated[
 SETTINGS = ("grid", "fixed")
 MOST_SEEDS = 1000
 MOST_CELLS = 2000
+# A folder's name may have 255: with the time, and what other files are called after it.
+MOST_NAME_BYTES = 200
 
 
 def _axis(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -76,6 +78,14 @@ def _only_fixed(key: str, info: ValidationInfo) -> str:
     return key
 
 
+def _fits_a_folder(name: str) -> str:
+    if len(name.encode()) > MOST_NAME_BYTES:
+        raise PydanticCustomError(
+            "rule", f"have at most {MOST_NAME_BYTES} bytes (a folder is named after it)"
+        )
+    return name
+
+
 class StudySpec(BaseModel):
     """A study: a search in every cell of `grid`, and its winner confirmed on `seeds`."""
 
@@ -87,6 +97,7 @@ class StudySpec(BaseModel):
             "letters, digits, '_', '-' and '.' (a folder is named after it)",
             pattern=r"^[A-Za-z0-9][\w.-]*$",
         ),
+        AfterValidator(_fits_a_folder),
     ]
     """Name of the study: its folder is named after it."""
     question: Annotated[str, Must("a text", pattern=r"\S")]

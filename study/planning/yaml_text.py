@@ -1,5 +1,6 @@
 """YAML as study files use it: no key twice, nothing that reads otherwise than it looks, limits."""
 
+import math
 import re
 from typing import Any
 
@@ -74,6 +75,11 @@ class _Loader(yaml.SafeLoader):
                 f"a number must be decimal, without '_', ':' or a 0 in front (a text in quotes), "
                 f"but got {text!r} (line {line})."
             )
+        if kind in PLAIN and not _in_range(kind, text):
+            raise ValueError(
+                f"a number must be one that a computer has (whole ones within 64 bits), but got "
+                f"{text!r} (line {line})."
+            )
         if kind == "bool" and text.lower() in SWITCHES:
             raise ValueError(
                 f"a truth value must be true or false (a text in quotes), but got {text!r} "
@@ -126,6 +132,21 @@ class _Loader(yaml.SafeLoader):
                 )
             lines[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+def _in_range(kind: str, text: str) -> bool:
+    """Whether a number is neither infinite nor 0 where its digits say otherwise; 64 bits."""
+    if kind == "int":
+        # No number at all is told of as such. Twenty letters have all of 64 bits.
+        whole = PLAIN["int"].fullmatch(text)
+        return not whole or (len(text) <= 20 and abs(int(text)) < 2**63)
+    try:
+        value = float(text)
+    except ValueError:
+        # As .inf, or no number at all.
+        return True
+    digits = text.lower().partition("e")[0]
+    return math.isfinite(value) and (value != 0 or not re.search(r"[1-9]", digits))
 
 
 # YAML 1.1, which PyYAML follows, takes a number for text unless it has a point: 1e-3.

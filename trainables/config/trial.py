@@ -1,6 +1,7 @@
 """TrialConfig: all that a trial depends on, as one frozen dataclass and as flat dotted keys."""
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def as_before(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def known_keys(method: str) -> dict[str, Any]:
+@functools.cache
+def known_keys(method: str) -> Mapping[str, Any]:
     """Every flat key a trial of `method` may set, with its type; ValueError if there is none."""
     keys: dict[str, Any] = dict(TOP_LEVEL)
     groups = {
@@ -180,7 +182,7 @@ def known_keys(method: str) -> dict[str, Any]:
     for group, config_class in groups.items():
         for field, kind in typing.get_type_hints(config_class).items():
             keys[f"{group}.{field}"] = kind
-    return keys
+    return MappingProxyType(keys)
 
 
 def _converted(params: Mapping[str, Any], method: str, known: Mapping[str, Any]) -> dict[str, Any]:

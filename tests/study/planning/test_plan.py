@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.errors import InvalidStudyError
-from study.planning import space
+from study.planning import plan, space
 from study.planning.plan import load_plan
 from tests.study.small_study import small_plan
 from trainables.config import TrialConfig
@@ -244,7 +244,31 @@ def test_of_many_ranges_every_end_and_some_corners_are_checked() -> None:
         with pytest.raises(ValueError, match=r"method\.rank must be in"):
             ranks = {"method.rank": {"low": low, "high": high}}
             small_plan(grid=grid, fixed={}, search={"inflora": {**ranks, **many}})
-    assert len(list(space._combinations({str(key): (0, 1) for key in range(40)}))) == 2 + 256
+    border = {str(key): (0, 1) for key in range(40)}
+    assert len(list(space._combinations(border, space.MOST_CHECKS, 0))) == 2 + 256
+
+
+def test_many_cells_share_the_checks_and_miss_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "MOST_CHECKS", 40)
+    checked = []
+    look = plan.wrong_settings
+
+    def counted(*arguments: Any) -> list[str]:
+        checked.append(arguments)
+        return look(*arguments)
+
+    monkeypatch.setattr(plan, "wrong_settings", counted)
+    epochs = list(range(1, 21))
+    grid = {"method.name": ["inflora"], "data.tasks": [2], "optim.epochs": epochs}
+    # The last one is checked in one cell of several.
+    choices = [*([0.001 * (at + 1) for at in range(29)]), -1.0]
+    search = {"inflora": {"optim.lr": {"choices": choices[:-1]}}}
+    small_plan(grid=grid, fixed={}, search=search, seeds=list(range(500)))
+    # Of each cell two settings, two of their combinations, and for the first of them two roles
+    # and the outermost seeds.
+    assert len(checked) <= 20 * 2 * 4
+    with pytest.raises(ValueError, match=r"optim\.lr must be a finite number above 0"):
+        small_plan(grid=grid, fixed={}, search={"inflora": {"optim.lr": {"choices": choices}}})
 
 
 def test_search_must_name_the_methods_of_the_study() -> None:

@@ -162,6 +162,8 @@ def test_all_mistakes_are_told_at_once_a_line_each(load: Load, tmp_path: Path) -
     ("override", "message"),
     [
         ("name=a/b", "name must be letters, digits, '_', '-' and '.' .*, but got 'a/b'"),
+        (f"name={'a' * 201}", "name must have at most 200 bytes .*, but got 'a"),
+        (f"name=a{'é' * 100}", "name must have at most 200 bytes .*, but got 'a"),
         ("grid=3", "grid must map keys to values, but got 3"),
         ("grid={}", "grid must have at least one axis"),
         ("pruner=asha", "pruner must map keys to values, but got 'asha'"),

@@ -1,3 +1,5 @@
+import math
+import re
 from datetime import date
 from pathlib import Path
 
@@ -57,10 +59,12 @@ def test_broken_text_is_refused(text: str) -> None:
     [
         *("007", "010", "-010", "008", "0o10", "1_000", "1_0.5", "0b11", "0x10"),
         *("1:30", "190:20:30", "1:30.5", "!!int '010'", "yes", "No", "on", "ON"),
+        *("1e400", "-1.5e+999", "1e-400", "0.3e-999", "9223372036854775808", f"-{2**63}"),
+        *(f"+{'9' * 50}", "9" * 150, f"!!int '{2**64}'", "!!float '1e999'"),
     ],
 )
 def test_what_reads_otherwise_than_it_looks_is_refused(value: str) -> None:
-    shown = value.split()[-1].strip("'")
+    shown = re.escape(value.split()[-1].strip("'"))
     for line in (f"b: [{value}]", f"{value}: 2"):
         with pytest.raises(ValueError, match=rf"but got '{shown}' \(line 2\)"):
             study_file.parse(f"a: 1\n{line}\n")
@@ -73,6 +77,8 @@ def test_what_reads_otherwise_than_it_looks_is_refused(value: str) -> None:
 def test_numbers_that_look_as_they_read_are_taken() -> None:
     text = "[0, -1, +5, 10, 0.5, 00.5, .5, 1e-3, true, False]"
     assert study_file.parse(text) == [0, -1, 5, 10, 0.5, 0.5, 0.5, 1e-3, True, False]
+    text = "[9223372036854775807, 0e-400, 0.0, 1e308, 5e-324, .inf, -.inf]"
+    assert study_file.parse(text) == [2**63 - 1, 0.0, 0.0, 1e308, 5e-324, math.inf, -math.inf]
 
 
 def test_halves_of_a_character_are_joined() -> None:
