@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from study.ledger import OF_SEARCH, ContrastRecord, Record, records
 from study.planning import space
-from study.planning.space import Conditions, Space
+from study.planning.space import MOST_CHECKS, Conditions, Space
 from study.planning.spec import StudySpec
 from trainables.config import Params, TrialConfig, as_before
 
@@ -80,7 +80,7 @@ class Cell:
         """Whether search trials run in this cell."""
         return bool(self.space) and self.tuned_in is None
 
-    def corners(self, most: int = space.MOST_CHECKS, start: int = 0) -> Iterator[dict[str, Any]]:
+    def corners(self, most: int = MOST_CHECKS, start: int = 0) -> Iterator[dict[str, Any]]:
         """Settings at the border of the space; see `space.corners`."""
         return space.corners(self.space, self.conditions, most, start)
 
