@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from study.report.report import write_study
     from study.report.sections.answers.missing import missing_lines
     from study.report.sections.cost.estimate import estimate_lines
-    from study.report.wording import between, p_text, percent, text_rows, with_interval
+    from study.report.wording import between, p_text, percent, text_rows, with_interval, yaml_text
 else:
     __getattr__ = door(
         __name__,
@@ -16,7 +16,7 @@ else:
             "report": ("write_study",),
             "sections.answers.missing": ("missing_lines",),
             "sections.cost.estimate": ("estimate_lines",),
-            "wording": ("between", "p_text", "percent", "text_rows", "with_interval"),
+            "wording": ("between", "p_text", "percent", "text_rows", "with_interval", "yaml_text"),
         },
     )
 
@@ -30,4 +30,5 @@ __all__ = [
     "text_rows",
     "with_interval",
     "write_study",
+    "yaml_text",
 ]

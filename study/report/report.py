@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from study.analysis import curves
 from study.analysis.contrasts import Later
 from study.analysis.summary import CellSummary
@@ -18,6 +16,7 @@ from study.evidence import Comparison
 from study.ledger import StudyRecords
 from study.report.page import page, sections
 from study.report.section import Failure, Section, findings
+from study.report.wording import yaml_text
 
 INTERVALS = ("final", "average_anytime", "forgetting", "plasticity")
 STATES = ("completed", "pruned", "failed", "interrupted", "running")
@@ -44,8 +43,7 @@ def write_study(study: StudyRecords, folder: Path, later: Later | None = None) -
     _write(folder / "comparisons.csv", _csv(comparison_table(known.comparisons)))
     _write(folder / "tasks.csv", _csv(task_table(known.cells)))
     _write(folder / "free_dimensions.csv", _csv(free_table(known.cells)))
-    spec = yaml.safe_dump(dict(study.study.spec), sort_keys=False, allow_unicode=True)
-    _write(folder / "study.yaml", spec)
+    _write(folder / "study.yaml", yaml_text(study.study.spec))
     _write(folder / "report.html", page(study, parts))
     return folder / "report.html"
 

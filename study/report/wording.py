@@ -1,9 +1,12 @@
 """Intervals, p values, names and units as words."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import yaml
 
 from study.analysis.curves import Exhaustion
 from study.analysis.summary import CellSummary
@@ -31,6 +34,26 @@ METRIC_NAMES: Mapping[str, str] = {
 def metric_name(metric: str) -> str:
     """What people call a metric, as measured after the last task."""
     return METRIC_NAMES.get(metric, metric.removeprefix("test/").replace("_", " "))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which takes for a text what study files and YAML 1.2 do not."""
+
+
+def _scalar(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Numbers, dates and "=" begin with no letter; what else is no text PyYAML sees itself.
+    quoted = None if text[:1].isalpha() and text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quoted)
+
+
+_Dumper.add_representer(str, _scalar)
+
+
+def yaml_text(plain: Mapping[str, Any]) -> str:
+    """Plain data as YAML that a study file may be, with its keys in their order."""
+    # Through JSON, as in the ledger: a dumper refuses tuples.
+    data = json.loads(json.dumps(dict(plain)))
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def bounds(mean: Interval) -> str:

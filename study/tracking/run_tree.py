@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from study.ledger import History, Record, TrialHistory, labels
-from study.report import figures
+from study.report import figures, yaml_text
 from study.tracking.runs import (
     COLUMNS,
     STUDY,
@@ -19,7 +19,6 @@ from study.tracking.runs import (
     finite,
     provenance_tags,
     spec_of,
-    yaml_text,
 )
 
 # What MLflow takes in no key, and how long one is that others may be added to.

@@ -1,15 +1,13 @@
 """Runs: the run of each item of a study in a store, its tags and params; what a store must do."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import yaml
-
 from study.ledger import History, Record, labels
+from study.report import yaml_text
 
 STUDY = "study"
 SPLIT = "data.split_sha256"
@@ -240,14 +238,6 @@ def _params_of(record: Record) -> dict[str, Any]:
 def spec_of(history: History) -> Mapping[str, Any]:
     """The study file as of the newest session."""
     return {} if history.study is None else history.study.spec
-
-
-def yaml_text(plain: Mapping[str, Any]) -> str:
-    """Plain data as YAML, with its keys in their order."""
-    # Through JSON, as in the ledger: safe_dump refuses tuples.
-    return str(
-        yaml.safe_dump(json.loads(json.dumps(dict(plain))), sort_keys=False, allow_unicode=True)
-    )
 
 
 def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:

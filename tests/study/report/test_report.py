@@ -11,7 +11,8 @@ import yaml
 from matplotlib.figure import Figure
 
 from study.ledger import Record
-from study.report import page
+from study.planning.yaml_text import parse
+from study.report import page, yaml_text
 from study.report.report import trial_table, write_study
 from study.report.section import Paragraph, Picture, Section
 from tests.study.histories import study_of
@@ -139,6 +140,29 @@ def test_the_tables_can_be_read(report: tuple[Path, str]) -> None:
     assert float(tasks[0]["test/accuracy"]) == ledgers.accuracy("inflora", 0, 1, 3)
     assert not [name for name in tasks[0] if "layer" in name]
     assert yaml.safe_load((report[0] / "study.yaml").read_text())["seeds"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1e3", "008", "0o17", "-.5", "+.5e1", "1:30", "2020-01-01", "on", "No", "null", "~", "="),
+        *(
+            "a\x85b",
+            "a\u2028{",
+            "#a",
+            "- a",
+            " a ",
+            "a: b",
+            "a #b",
+            "\x1b[1m",
+            "é 日 😀",
+            "a" * 300,
+        ),
+    ],
+)
+def test_a_study_file_that_is_written_is_read_as_it_was(text: str) -> None:
+    plain = {"name": text, "grid": {"data.name": [text, 1, 1e-5, 0.1, True, None]}, text: {}}
+    assert parse(yaml_text(plain)) == plain
 
 
 def test_the_table_of_trials_has_reasons_restarts_and_objectives() -> None:

@@ -1,10 +1,8 @@
 """How to reproduce: commit, packages, machine, data and command of a study."""
 
-import yaml
-
 from study.ledger import Session, StudyRecords
 from study.report.section import Code, Findings, Folded, Paragraph, Section, Table
-from study.report.wording import listed
+from study.report.wording import listed, yaml_text
 
 TITLE = "How to reproduce"
 ABOUT = (
@@ -20,7 +18,7 @@ MOST_PLACES = 20
 def section(findings: Findings) -> Section:
     """The commands, what the study ran with, and its study file."""
     about = findings.study.study
-    text = yaml.safe_dump(dict(about.spec), sort_keys=False, allow_unicode=True)
+    text = yaml_text(about.spec)
     return Section(
         TITLE,
         (
