@@ -116,7 +116,12 @@ def test_ctrl_c_beside_tee_ends_each_trial_once_and_says_how_to_go_on(
 ) -> None:
     output = tmp_path / "out"
     log = tmp_path / "log"
-    tee = subprocess.Popen(["tee", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    # Where tests run in the background of a script, their children pass Ctrl-C by.
+    tee = subprocess.Popen(
+        ["env", "--default-signal=INT", "tee", str(log)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
     assert tee.stdin is not None
     study = start(output, stdout=tee.stdin, stderr=subprocess.PIPE)
     tee.stdin.close()
