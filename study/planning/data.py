@@ -139,6 +139,8 @@ def data_configs(plan: Plan) -> list[DataConfig]:
         if has_files(config):
             shown = (config.image_size, config.grey, config.invert, config.cache)
             way = (*way, *shown, config.train_per_class, config.validation_share)
+        elif config.rendition != "none":
+            way = (*way, config.image_size, config.rendition, config.rendition_strength)
         configs.setdefault(way, config)
     return list(configs.values())
 
@@ -158,4 +160,6 @@ def _split(looked: Looked) -> Split:
 def _what_is_read(config: DataConfig) -> str:
     """The data set and what chooses its split, without signs that a tag of MLflow may not have."""
     choices = {key: getattr(config, key) for key in ("split", "manifest", "root")}
+    if config.rendition != "none":
+        choices |= {config.rendition: str(config.rendition_strength)}
     return " ".join([config.name, *(f"{key} {value}" for key, value in choices.items() if value)])

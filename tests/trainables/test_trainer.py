@@ -19,7 +19,7 @@ from tests.trainables.trials import (
 )
 from trainables import evaluation, fitting
 from trainables import trainer as trainer_module
-from trainables.config import catalog
+from trainables.config import CAME_LATER, catalog
 from trainables.trainer import SequentialTrainer
 
 RESUMED: list[tuple[str, dict[str, Any], int]] = [
@@ -33,6 +33,7 @@ RESUMED: list[tuple[str, dict[str, Any], int]] = [
     ("sd_lora", {"method.alpha_scope": "layer", "method.rank": 2, "method.tau": 0.99}, 2),
     ("sd_lora", {"method.rank": 2, "method.tau": 0.99, "optim.optimizer": "sgd"}, 2),
     ("sd_lora", {"optim.precision": "bfloat16"}, 1),
+    ("inflora", {"data.rendition": "street", "data.rendition_strength": 0.5}, 1),
 ]
 
 
@@ -79,7 +80,7 @@ def test_a_checkpoint_of_another_trial_or_version_is_refused(
     # One from before a key is taken where the key says what was done then.
     path = tmp_path / trainer_module.CHECKPOINT_NAME
     state = torch.load(path, weights_only=True)
-    for key in ("method.head_init", "data.test_view", "evaluation.during"):
+    for key in CAME_LATER:
         del state["params"][key]
     del state["lows"]
     torch.save(state, path)

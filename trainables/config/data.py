@@ -53,6 +53,11 @@ class DataConfig:
     """Makes coloured images grey while decoding."""
     invert: bool = False
     """Swaps black and white while decoding."""
+    rendition: Literal["none", "street"] = "none"
+    """How images of a data set without files are drawn: as they are ("none"), or turned, in other
+    greys, under uneven light and noise ("street"), which is one more domain."""
+    rendition_strength: float = 1.0
+    """How far "street" goes, from 0 (images as they are) to 1; read by it alone."""
     first_classes: int | None = None
     """Classes of the first task, the others share the rest (None: as even as possible)."""
     cache: Literal["auto", "off"] = "auto"
@@ -92,6 +97,10 @@ class DataConfig:
             )
         if not 0 < self.crop_scale <= 1:
             raise ValueError(f"data.crop_scale must be in (0, 1], but got {self.crop_scale}.")
+        if not 0 <= self.rendition_strength <= 1:
+            raise ValueError(
+                f"data.rendition_strength must be in [0, 1], but got {self.rendition_strength}."
+            )
         for key in ("train_per_class", "test_per_class"):
             cap = getattr(self, key)
             least = 2 if key == "train_per_class" else 1
@@ -152,8 +161,13 @@ def _check_read(config: DataConfig) -> None:
     if known is not None and known.files is None:
         unread = ("manifest", "grey", "invert", "cache", "root")
         _refuse(config, unread, "which has no files")
-    elif known is not None and known.files is not None and not known.files.places:
-        _refuse(config, ("root",), "which comes with a package")
+    else:
+        drawn = ", ".join(name for name, info in catalog.DATASETS.items() if info.files is None)
+        _refuse(config, ("rendition",), f"since only data sets without files ({drawn}) have others")
+        if known is not None and known.files is not None and not known.files.places:
+            _refuse(config, ("root",), "which comes with a package")
+    if config.rendition == "none":
+        _refuse(config, ("rendition_strength",), "whose data.rendition is none")
     if config.manifest is not None:
         _refuse(config, ("split",), "whose split data.manifest decides")
     stated = config.split_sha256

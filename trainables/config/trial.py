@@ -28,6 +28,8 @@ GROUPS = ("data", "backbone", "method", "optim", "evaluation")
 # Keys that came later, with what every trial before them did: a study goes on with its trials.
 CAME_LATER: Mapping[str, Scalar] = MappingProxyType(
     {
+        "data.rendition": "none",
+        "data.rendition_strength": 1.0,
         "data.test_view": "bilinear",
         "method.head_init": "small_normal",
         "evaluation.during": None,

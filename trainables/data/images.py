@@ -133,6 +133,7 @@ def image_source(
 ) -> ImageSource:
     """Arrays (n, channels, size, size) go to the device at once; pieces stay where they are."""
     if isinstance(images, np.ndarray):
+        _take_read_only_arrays()
         return ArrayImages(torch.from_numpy(images).to(device))
     return StoredImages(images, size, device)
 

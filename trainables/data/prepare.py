@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainables.config import DataConfig, catalog, validation_images
-from trainables.data.embedded import embedded_manifest
+from trainables.data.embedded import embedded_images, embedded_manifest
 from trainables.data_sets.file_sets import MissingFilesError as MissingFilesError
 from trainables.data_sets.file_sets import altered, read_index
 from trainables.data_sets.index import ImageIndex, rows_of
@@ -14,7 +14,7 @@ from trainables.data_sets.manifest import Manifest
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is ready: images by split, where its split is pinned, warnings."""
+    """A data set, or a rendition of one, that is ready: images by split, its manifest, warnings."""
 
     name: str
     classes: int
@@ -111,7 +111,7 @@ def _notes(index: ImageIndex) -> tuple[str, ...]:
 
 
 def prepare(config: DataConfig) -> Prepared:
-    """Checks a data set and writes its manifest; files are decoded below the cache's folder.
+    """Checks a data set and writes its manifest; decodes or renders below the cache's folder.
 
     Its warnings tell of files that are passed over and of images that occur twice. A cache that is
     there already is read back, as are the files; it is built again where it is
@@ -123,11 +123,12 @@ def prepare(config: DataConfig) -> Prepared:
     from trainables.data.cache.decoding import stored_side
     from trainables.data.cache.folders import file_name
     from trainables.data.cache.same_images import same_images
+    from trainables.data.rendered import kept_renditions
 
     index = checked_index(config) if has_files(config) else None
-    manifest = embedded_manifest(config) if index is None else manifest_of(index)
-    name = f"{file_name(manifest.name)}-{manifest.sha256[:12]}.tsv"
-    path = cache_root() / "manifests" / name
+    drawn, manifest = (None, manifest_of(index)) if index else embedded_images(config)
+    path = cache_root() / "manifests"
+    path /= f"{file_name(manifest.name)}-{manifest.sha256[:12]}.tsv"
     manifest.write(path)
     warnings: tuple[str, ...] = ()
     if index is not None:
@@ -138,8 +139,12 @@ def prepare(config: DataConfig) -> Prepared:
         else:
             unknown = "images that occur twice are not looked for where data.cache is off"
             warnings += (f"{index.name}: {unknown}.",)
+    name = manifest.name
+    if drawn is not None and manifest.rendition is not None:
+        kept_renditions(config, drawn, manifest)
+        name += f", {config.rendition} {config.rendition_strength}"
     return Prepared(
-        manifest.name,
+        name,
         len(manifest.class_names),
         len(rows_of(manifest.entries, "train")),
         len(rows_of(manifest.entries, "test")),

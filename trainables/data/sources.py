@@ -1,19 +1,17 @@
-"""Data sets by name: one function and one entry each, giving images and their split."""
+"""The images of a data set with their labels and split, drawn, rendered or decoded."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.config import DataConfig, catalog
+from trainables.config import DataConfig
 from trainables.data.cache.cache import PackedImages, cached_images
 from trainables.data.cache.decoding import DecodedImages, stored_side
-from trainables.data.embedded import gaussian_manifest, icons_manifest
-from trainables.data.prepare import index_of, manifest_of
-from trainables.data_sets.icons.icon_set import load_icons
+from trainables.data.embedded import embedded_images
+from trainables.data.prepare import has_files, index_of, manifest_of
+from trainables.data.rendered import rendered_images
 from trainables.data_sets.index import labels_of, rows_of
 from trainables.data_sets.manifest import Manifest
 
@@ -35,16 +33,18 @@ class LabelledArrays:
 
 
 def load_arrays(config: DataConfig) -> LabelledArrays:
-    """Loads the data set named by `config`; that of files is decoded here where it is not yet.
+    """Loads the data set named by `config`, decoded or rendered here where it is not yet.
 
     ValueError if files are missing or corrupt, or their classes are not as many as when the
     config was checked, or their split is not the one that `config` states. OSError if there is
     no room for the decoded images.
     """
-    if config.name in SOURCES:
-        drawn, manifest = SOURCES[config.name](config)
+    if not has_files(config):
+        drawn, manifest = embedded_images(config)
         _check_split(config, manifest)
-        return _labelled(drawn, manifest)
+        if config.rendition != "none":
+            drawn = rendered_images(config, drawn, manifest)
+        return _labelled(drawn[:, None], manifest)
     index = index_of(config)
     # What a process knows of folder:NAME it reads once; files may change while it runs.
     if len(index.class_names) != config.info.classes:
@@ -77,25 +77,3 @@ def _labelled(images: Stored, manifest: Manifest) -> LabelledArrays:
     entries = manifest.entries
     splits = rows_of(entries, "train"), rows_of(entries, "test")
     return LabelledArrays(images, labels_of(entries), *splits, manifest.class_names)
-
-
-def _icons(config: DataConfig) -> tuple[NDArray[np.uint8], Manifest]:
-    icons = load_icons(config.image_size)
-    return icons.images[:, None], icons_manifest(icons, config.split)
-
-
-def _gaussian(config: DataConfig) -> tuple[NDArray[np.uint8], Manifest]:
-    """Classes are random images, their members the class image plus noise."""
-    rng = np.random.default_rng(0)
-    info = catalog.dataset("gaussian")
-    shape = (info.channels, config.image_size, config.image_size)
-    centres = rng.normal(128.0, 40.0, (info.classes, *shape))
-
-    manifest = gaussian_manifest()
-    labels = labels_of(manifest.entries)
-    noise = rng.normal(0.0, 25.0, (len(labels), *shape))
-    return np.clip(centres[labels] + noise, 0, 255).astype(np.uint8), manifest
-
-
-Embedded: TypeAlias = Callable[[DataConfig], tuple[NDArray[np.uint8], Manifest]]
-SOURCES: Mapping[str, Embedded] = MappingProxyType({"icons": _icons, "gaussian": _gaussian})

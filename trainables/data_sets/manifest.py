@@ -6,6 +6,7 @@
     # class: n01443537
     n01443537/art_0.jpg<TAB>0<TAB>train
 
+Where images are rendered, a line on that stands before the classes ("# rendition: street 0.5 …").
 Classes stand in label order, which is the natural class order; the order of the images
 says nothing. Where a name has a tab, a line break or half a character (a lone surrogate), the file
 is of version 2: all names are texts of JSON there.
@@ -25,19 +26,25 @@ FIRST_LINE, QUOTED_FIRST_LINE = "# split manifest, version 1", "# split manifest
 # What would end a line or a column, or is no text in UTF-8.
 BREAKING = re.compile(r"[\t\r\n\ud800-\udfff]")
 NAME, SHA256, CLASS = "# name: ", "# sha256: ", "# class: "
+RENDITION = "# rendition: "
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Which images of the data set `name` are used, as what; `class_names` in label order."""
+    """Which images of the data set `name` are used, as what; `class_names` in label order.
+
+    `rendition` says how images are drawn anew, where they are: which one, its strength and a hash
+    of what it gives.
+    """
 
     name: str
     class_names: tuple[str, ...]
     entries: tuple[Entry, ...]
+    rendition: str | None = None
 
     @property
     def sha256(self) -> str:
-        """Hash of classes and entries, as it stands in the file."""
+        """Hash of rendition, classes and entries, as it stands in the file."""
         return _sha256(self._body())
 
     def write(self, path: Path) -> None:
@@ -62,7 +69,8 @@ class Manifest:
     def _body(self) -> str:
         # Of all other sets the hash is that of version 1, which ledgers hold.
         spell = json.dumps if self._is_quoted() else str
-        lines = [f"{CLASS}{spell(name)}" for name in self.class_names]
+        lines = [] if self.rendition is None else [f"{RENDITION}{self.rendition}"]
+        lines += [f"{CLASS}{spell(name)}" for name in self.class_names]
         lines += [f"{spell(entry.path)}\t{entry.label}\t{entry.split}" for entry in self.entries]
         return "".join(f"{line}\n" for line in lines)
 
@@ -95,7 +103,10 @@ def read_manifest(path: Path) -> Manifest:
     read = _quoted if head[0] == QUOTED_FIRST_LINE else _plain
     classes: list[str] = []
     entries: list[Entry] = []
-    for number, line in enumerate(body.split("\n")[:-1], start=4):
+    lines, start, rendition = body.split("\n")[:-1], 4, None
+    if lines and lines[0].startswith(RENDITION) and "\t" not in lines[0]:
+        rendition, start = lines.pop(0).removeprefix(RENDITION), 5
+    for number, line in enumerate(lines, start):
         where = f"{path}, line {number}"
         # The path of an image may begin as a class does, but two columns follow it.
         if line.startswith(CLASS) and "\t" not in line:
@@ -105,7 +116,7 @@ def read_manifest(path: Path) -> Manifest:
     _refuse_twice(path, "class", classes)
     _refuse_twice(path, "image", (entry.path for entry in entries))
     name = read(f"{path}, line 2", head[1].removeprefix(NAME))
-    return Manifest(name, tuple(classes), tuple(entries))
+    return Manifest(name, tuple(classes), tuple(entries), rendition)
 
 
 def check_fits(manifest: Manifest, path: Path, name: str, there: Iterable[str]) -> None:

@@ -144,6 +144,32 @@ def test_data_without_files_is_pinned_as_well(
     assert sorted(pins) == sorted(sha256[:12] for sha256 in hashes.values())
 
 
+def test_the_strength_of_a_rendition_is_an_axis(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["data.name=gaussian", "data.rendition=street", "data.rendition_strength=[0,0.5,1]"]
+    plan = load_plan(study_file, changes)
+    hashes = data_hashes(plan)
+    strengths = ["0.0", "0.5", "1.0"]
+    assert list(hashes) == [f"gaussian street {strength}" for strength in strengths]
+    trials = [cell.trial("confirm", {}, 0).params for cell in pinned(plan, hashes).cells]
+    assert len(trials) == 12
+    for params in trials:
+        strength = params["data.rendition_strength"]
+        assert params["data.split_sha256"] == hashes[f"gaussian street {strength}"]
+    assert len(set(hashes.values())) == 3
+    sets = [word for change in changes for word in ("--set", change)]
+    assert run.main([str(study_file), "--prepare", *sets]) == 0
+    said = capsys.readouterr().out.splitlines()
+    for line, strength in zip(said, strengths, strict=True):
+        assert line.startswith(f"gaussian, street {strength}: 64 classes, 1280 training and 640 te")
+    kept = [path for path in (tmp_path / "cache").glob("gaussian_street-*") if path.is_dir()]
+    assert len(kept) == 3
+    # Where none is drawn a strength is a mistake, found with the study file.
+    assert run.main([str(study_file), "--validate", *sets[:2], *sets[4:]]) == 2
+    assert "data.rendition_strength must be 1.0 for gaussian" in capsys.readouterr().err
+
+
 def test_every_cell_is_pinned_to_the_split_that_it_reads(study_file: Path) -> None:
     plan = load_plan(study_file, ["data.split=[random,stratified]"])
     hashes = data_hashes(plan)

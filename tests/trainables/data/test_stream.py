@@ -10,7 +10,8 @@ import torch
 
 from tests.trainables.data_sets import trees
 from trainables.config import DataConfig, catalog
-from trainables.data.sources import SOURCES, load_arrays
+from trainables.data.embedded import SOURCES
+from trainables.data.sources import load_arrays
 from trainables.data.stream import TaskStream, chosen_classes, class_incremental
 
 GAUSSIAN = DataConfig(name="gaussian", image_size=8, tasks=5, classes=13)

@@ -144,6 +144,21 @@ def test_the_released_recipes_select_their_own_split(method: str, split: str | N
             r"data\.split must be null for imagenet_r, whose split data\.manifest decides, "
             r'but got "random"\.',
         ),
+        ({"rendition": "street", "rendition_strength": 1.5}, r"must be in \[0, 1\], but got 1\.5"),
+        ({"rendition": "street", "rendition_strength": float("nan")}, r"in \[0, 1\], but got nan"),
+        (
+            {"rendition_strength": 0.5},
+            r"strength must be 1\.0 for icons, whose data\.rendition is n",
+        ),
+        (
+            {"name": "digits", "rendition": "street"},
+            r'data\.rendition must be "none" for digits, since only data sets without files '
+            r'\(icons, gaussian\) have others, but got "street"\.',
+        ),
+        (
+            {"name": "imagenet_a", "rendition_strength": 0.0},
+            r"must be 1\.0 for imagenet_a, whose d",
+        ),
         ({"split_sha256": "0" * 63}, r"data\.split_sha256 must be 64 hexadecimal digits or null"),
         ({"split": "published"}, r"data\.split must be one of \['random', 'unseen_family'\]"),
     ],

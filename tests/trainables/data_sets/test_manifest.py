@@ -37,8 +37,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(path: Path) -> None:
+    rendered = replace(MANIFEST, rendition="street 0.5 0a")
+    rendered.write(path)
+    assert read_manifest(path) == rendered
+    assert path.read_text(encoding="utf-8").splitlines()[3] == "# rendition: street 0.5 0a"
     MANIFEST.write(path)
     assert read_manifest(path) == MANIFEST
+    assert rendered.sha256 != MANIFEST.sha256
     assert "b/art_1.jpg\t0\ttrain\n" in path.read_text(encoding="utf-8")
     assert list(path.parent.iterdir()) == [path]
 

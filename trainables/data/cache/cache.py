@@ -65,6 +65,11 @@ class PackedImages:
             self._checked[row] = True
         return flat.reshape(height, width, channels)
 
+    def stacked(self) -> Pixels:
+        """All images (n, h, w, channels), which must be of one size, as they lie in the file."""
+        _, height, width, channels, *_ = self._table[0].tolist()
+        return np.asarray(self._data).reshape(-1, height, width, channels)
+
     @property
     def file_marks(self) -> NDArray[np.int64]:
         """Of each image the checksum of the file that was decoded; 0 of a row of an archive."""
@@ -238,7 +243,7 @@ def _full(root: Path, needed: int, written: int) -> str:
     return (
         f"the cache needs about {needed} bytes ({needed / 2**30:.1f} GiB) in {root}, where "
         f"{free} are free: make room, or name another folder in the "
-        f"environment variable {ROOT_VARIABLE}, or set data.cache to off"
+        f"environment variable {ROOT_VARIABLE}, or set data.cache to off (data sets of files)"
     )
 
 
