@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.commands.display import plain
-from study.ledger import Record, cell_label
+from study.ledger import TUNED_ON, Record, cell_label, varying_keys
 from study.planning import Plan, StudySpec
 from study.planning.costs import (
     Forecast,
@@ -156,7 +156,8 @@ def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
 
 
 def _table(plan: Plan, found: Forecast) -> Table:
-    varying = [key for key, axis in plan.spec.grid.items() if len(axis) > 1]
+    # What settings were tuned on is said by the cell above.
+    varying = varying_keys([cell.key for cell in plan.cells]) - {TUNED_ON}
     table = Table(
         title=plain(f"{plan.spec.name}: {len(found.cells)} cells"),
         caption="trials: search + confirmation; search: with pruning to without",

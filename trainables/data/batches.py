@@ -80,7 +80,10 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Turns, scales and shifts every image (n, c, h, w) at random; borders repeat the edge."""
+    """Turns, scales and shifts every image (n, c, h, w) at random.
+
+    Borders repeat the edge, which goes on with the ground of an image, whatever grey that has.
+    """
     draws = torch.rand(images.shape[0], 4, generator=generator).mul_(2).sub_(1)
     angle = draws[:, 0] * math.radians(MAX_TURN)
     scale = 1.0 + draws[:, 1] * MAX_SCALING

@@ -94,6 +94,20 @@ def test_without_a_measurement_the_plan_says_how_to_get_one(
     assert out.endswith(f"{plan_table.HINT}\n")
 
 
+def test_cells_that_a_setting_is_confirmed_in_are_told_apart(
+    study_file: Path, command: Command
+) -> None:
+    to = "[{data.rendition: street}, {data.rendition: street, data.rendition_strength: 0.5}]"
+    transfer = f"search={{protocol: transfer, confirm_on: {to}}}"
+    code, out, _ = command(study_file, "--plan", "--set", transfer)
+    assert code == 0
+    cells = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert " ".join(cells).startswith(
+        "linear_heads linear_heads, rendition street "
+        "linear_heads, rendition street, rendition strength 0.5 nearest_mean "
+    )
+
+
 @pytest.mark.process
 def test_planning_starts_no_ray(study_file: Path) -> None:
     code = (

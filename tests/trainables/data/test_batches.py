@@ -99,8 +99,10 @@ def test_the_whole_of_a_square_is_left_as_it_is_but_for_the_flip() -> None:
         assert min(float((crop - view).abs().max()) for view in (image, image.flip(-1))) < 1e-4
 
 
-def test_affine_leaves_a_blank_page() -> None:
-    blank = torch.ones(4, 1, 32, 32)
+@pytest.mark.parametrize("grey", [1.0, 0.4, 0.0])
+def test_affine_leaves_a_blank_page(grey: float) -> None:
+    """Of any grey, as renditions have it."""
+    blank = torch.full((4, 1, 32, 32), grey)
     torch.testing.assert_close(random_affine(blank, seeded()), blank)
 
 
