@@ -5,7 +5,7 @@ An icon is "class/family" (one family draws a concept once), a drawn image "clas
 
 from trainables.config import DataConfig, catalog
 from trainables.data_sets.icons.icon_set import ICON_SIZES, IconSet, load_icons, unseen_family_split
-from trainables.data_sets.index import SPLITS, Entry, Split
+from trainables.data_sets.index import Entry, Split
 from trainables.data_sets.manifest import Manifest
 
 UNSEEN_FAMILY, UNSEEN_FAMILY_SHARE = "unseen_family", 0.3
@@ -42,8 +42,8 @@ def gaussian_manifest() -> Manifest:
     classes = range(catalog.dataset("gaussian").classes)
     entries = (
         Entry(f"gaussian_{label:02d}/{split}_{number}", label, split)
-        for split in SPLITS
+        for split, count in GAUSSIAN_IMAGES.items()
         for label in classes
-        for number in range(GAUSSIAN_IMAGES[split])
+        for number in range(count)
     )
     return Manifest("gaussian", tuple(f"gaussian_{label:02d}" for label in classes), tuple(entries))

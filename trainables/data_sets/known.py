@@ -32,7 +32,9 @@ class DatasetInfo:
     `image_sizes` is None where images are resized to any. `fewest_images` is the number of
     training images of its smallest class, over all splits; None where only its files say it.
     `splits` are the values of data.split, the default one first. `files` is None for sets that
-    come along or are drawn.
+    come along or are drawn. `validation`: whether the set itself names the training images that
+    are for validation, by each of its `splits`; `fewest_images` counts the others then. Of files
+    that are read later it is not known here.
     """
 
     classes: int
@@ -41,6 +43,7 @@ class DatasetInfo:
     fewest_images: int | None = None
     splits: tuple[str, ...] = (RANDOM,)
     files: FileSet | None = None
+    validation: bool = False
 
 
 def _class_folders(folder: str, origin: str) -> DatasetInfo:
