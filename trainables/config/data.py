@@ -39,9 +39,8 @@ class DataConfig:
     """Share of each class's training images that is held out for validation; read where the data
     set does not itself name the images for it."""
     train_per_class: int | None = None
-    """The most training images of a class, the validation images that are cut from them among
-    them (None: no cap). Those that the data set names itself count only where they are trained
-    on, with `evaluation` "test"."""
+    """The most training images of a class, with the validation images that are cut from them
+    (None: no cap). Those that the data set names itself count only where "test" trains on them."""
     test_per_class: int | None = None
     """The most test images of a class, and the most validation images where the data set names
     them itself (None: no cap)."""

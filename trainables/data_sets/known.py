@@ -51,7 +51,7 @@ def _class_folders(folder: str, origin: str) -> DatasetInfo:
     layout = (
         f"{folder}/n01443537/*.jpg … one folder for each of 200 classes (data.split: random or "
         f"stratified), or\n  {folder}/train/n01443537/*.jpg …\n  {folder}/test/n01443537/*.jpg … "
-        f"(data.split: published)"
+        f"(data.split: published; perhaps {folder}/val, too)"
     )
     files = FileSet("image_folder", (folder,), layout, origin)
     return DatasetInfo(200, splits=RULES, files=files)
@@ -109,7 +109,8 @@ GENERIC: Mapping[str, FileSet] = MappingProxyType(
         "folder": FileSet(
             "image_folder",
             ("{name}",),
-            "{name}/train/CLASS/*.jpg …\n  {name}/test/CLASS/*.jpg … (data.split: published), or\n"
+            "{name}/train/CLASS/*.jpg …\n  {name}/test/CLASS/*.jpg … (data.split: published; "
+            "perhaps\n  {name}/val, too), or\n"
             "  {name}/CLASS/*.jpg … (data.split: random or stratified, or data.manifest)",
             "your own images (jpg, png, …)",
         ),
@@ -117,8 +118,8 @@ GENERIC: Mapping[str, FileSet] = MappingProxyType(
             "npz",
             ("{name}", "{name}.npz"),
             "{name}.npz with the arrays images (n, h, w) or (n, h, w, channels) uint8, labels (n,) "
-            "and, for\n  data.split: published, split (n,) of 'train' and 'test'; class_names may "
-            "be there",
+            "and, for\n  data.split: published, split (n,) of 'train', 'test' and perhaps 'val'; "
+            "class_names may be there",
             "numpy.savez",
         ),
     }
