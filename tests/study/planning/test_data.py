@@ -10,7 +10,6 @@ import yaml
 from study import run
 from study.ledger import History, Journal
 from study.planning.cells import Plan
-from study.planning.costs.probe import loads_of
 from study.planning.costs.trial_cost import ROLES
 from study.planning.data import (
     data_configs,
@@ -25,6 +24,7 @@ from study.planning.plan import load_plan
 from tests.study.small_study import FIXED, small_plan, write_npz
 from trainables.config import TrialConfig
 from trainables.data.sources import load_arrays
+from trainables.data.stream import class_incremental
 
 
 def data_hashes(plan: Plan, elsewhere: bool = False) -> dict[str, str]:
@@ -201,8 +201,9 @@ def test_validation_images_that_are_named_are_counted_and_their_share_is_refused
     plan = load_plan(study_file)
     (sizes,) = sizes_by_hash(data_splits(plan, lambda: False)).values()
     assert sizes == {"classes": 3, "train": 30, "validation": 12, "test": 18}
-    loads = [loads_of(plan.cells[0].trial(role, {}, 0).params)[0] for role in ROLES]
-    assert [(load.new, load.held_out) for load in loads] == [(30, 12), (42, 18)]
+    configs = [plan.cells[0].config(role, {}, 0).data for role in ROLES]
+    tasks = [class_incremental(config, seed=0)[0] for config in configs]
+    assert [(len(task.train), len(task.held_out)) for task in tasks] == [(30, 12), (42, 18)]
     assert run.main([str(study_file), "--prepare"]) == 0
     assert "3 classes, 30 training, 12 validation and 18 test images" in capsys.readouterr().out
     assert run.main([str(study_file), "--validate", "--set", "data.validation_share=0.3"]) == 2
