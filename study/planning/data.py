@@ -21,6 +21,7 @@ from trainables.data.prepare import (
 class Split:
     """The split of a data set: hash of its manifest, number of classes and of images.
 
+    `validation` images are those that the data set names itself, not among the `train` ones.
     `warnings` are what a person should know of its files; without `decoded` nobody has looked
     for images that occur twice yet.
     """
@@ -31,14 +32,12 @@ class Split:
     test: int
     warnings: tuple[str, ...] = ()
     decoded: bool = True
+    validation: int = 0
 
 
 def sizes_by_hash(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
     """Classes and images of splits by their hash, for the ledger."""
-    return {
-        split.sha256: {"classes": split.classes, "train": split.train, "test": split.test}
-        for split in splits.values()
-    }
+    return {split.sha256: _sizes(split) for split in splits.values()}
 
 
 def data_splits(plan: Plan, elsewhere: Callable[[], bool]) -> dict[str, Split]:
@@ -154,7 +153,13 @@ def _split(looked: Looked) -> Split:
     manifest = looked.manifest
     counts = Counter(entry.split for entry in manifest.entries)
     sizes = len(manifest.class_names), counts["train"], counts["test"]
-    return Split(manifest.sha256, *sizes, looked.warnings, looked.decoded)
+    return Split(manifest.sha256, *sizes, looked.warnings, looked.decoded, counts["validation"])
+
+
+def _sizes(split: Split) -> dict[str, int]:
+    """Most sets name no validation images: nothing is said of them then."""
+    named = {"validation": split.validation} if split.validation else {}
+    return {"classes": split.classes, "train": split.train, **named, "test": split.test}
 
 
 def _what_is_read(config: DataConfig) -> str:

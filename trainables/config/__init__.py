@@ -2,7 +2,7 @@
 
 from trainables.config import catalog
 from trainables.config.backbone import BackboneConfig
-from trainables.config.data import DataConfig, validation_images
+from trainables.config.data import DataConfig, check_share_unread, validation_images
 from trainables.config.evaluation import EvaluationConfig
 from trainables.config.optim import OptimConfig
 from trainables.config.presets import expand as published_settings
@@ -19,6 +19,7 @@ __all__ = [
     "TrialConfig",
     "as_before",
     "catalog",
+    "check_share_unread",
     "known_keys",
     "published_seeds",
     "published_settings",

@@ -33,13 +33,17 @@ class DataConfig:
     out of both, as the released SD-LoRA does it; read by sets of files alone."""
     evaluation: Literal["validation", "test"] = "validation"
     """What is held out: "validation" cuts `validation_share` of each class from the training
-    images and uses no test image, "test" trains on all training images."""
+    images, or takes those that the data set itself names, and uses no test image; "test" trains
+    on all training images, on those for validation too."""
     validation_share: float = 0.2
-    """Share of each class's training images that is held out for validation."""
+    """Share of each class's training images that is held out for validation; read where the data
+    set does not itself name the images for it."""
     train_per_class: int | None = None
-    """The most training images of a class (None: no cap)."""
+    """The most training images of a class, with the validation images that are cut from them
+    (None: no cap). Those that the data set names itself count only where "test" trains on them."""
     test_per_class: int | None = None
-    """The most test images of a class (None: no cap)."""
+    """The most test images of a class, and the most validation images where the data set names
+    them itself (None: no cap)."""
     augmentation: Literal["affine", "random_resized_crop", "none"] = "affine"
     """Of training images: small turns, shifts and scalings ("affine"), or a crop of a
     random share of the area, resized to the whole and flipped half the time."""
@@ -91,10 +95,6 @@ class DataConfig:
                 f"data.split must be one of {list(info.splits)} for {self.name}, "
                 f"but got {self.split!r}."
             )
-        if not 0 < self.validation_share < 1:
-            raise ValueError(
-                f"data.validation_share must be in (0, 1), but got {self.validation_share}."
-            )
         if not 0 < self.crop_scale <= 1:
             raise ValueError(f"data.crop_scale must be in (0, 1], but got {self.crop_scale}.")
         if not 0 <= self.rendition_strength <= 1:
@@ -103,15 +103,10 @@ class DataConfig:
             )
         for key in ("train_per_class", "test_per_class"):
             cap = getattr(self, key)
-            least = 2 if key == "train_per_class" else 1
+            least = 2 if key == "train_per_class" and not info.validation else 1
             if cap is not None and cap < least:
                 raise ValueError(f"data.{key} must be at least {least} or null, but got {cap}.")
-        # Where only the files know, the stream finds out.
-        counts = [
-            count for count in (info.fewest_images, self.train_per_class) if count is not None
-        ]
-        smallest = f"the smallest class of {self.name}"
-        validation_images(min(counts, default=2), self.validation_share, smallest)
+        _check_validation(self)
 
     @property
     def info(self) -> catalog.DatasetInfo:
@@ -149,6 +144,24 @@ def validation_images(images: int, share: float, whose: str) -> int:
             f"{held_out} would be held out."
         )
     return held_out
+
+
+def check_share_unread(config: DataConfig) -> None:
+    """Refuses a validation share, for a data set that names its validation images itself."""
+    _refuse(config, ("validation_share",), "which names its validation images itself")
+
+
+def _check_validation(config: DataConfig) -> None:
+    """Refuses a validation share that leaves no training image, or that nothing would read."""
+    info, share = config.info, config.validation_share
+    if info.validation:
+        check_share_unread(config)
+        return
+    if not 0 < share < 1:
+        raise ValueError(f"data.validation_share must be in (0, 1), but got {share}.")
+    # Where only the files know, the stream finds out.
+    counts = [count for count in (info.fewest_images, config.train_per_class) if count is not None]
+    validation_images(min(counts, default=2), share, f"the smallest class of {config.name}")
 
 
 def _check_read(config: DataConfig) -> None:

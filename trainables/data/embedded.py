@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainables.config import DataConfig, catalog
 from trainables.data_sets import rendition
 from trainables.data_sets.icons.icon_set import IconSet, load_icons, unseen_family_split
-from trainables.data_sets.index import SPLITS, Entry, Split, labels_of
+from trainables.data_sets.index import Entry, Split, labels_of
 from trainables.data_sets.manifest import Manifest
 
 UNSEEN_FAMILY, UNSEEN_FAMILY_SHARE = "unseen_family", 0.3
@@ -120,9 +120,9 @@ def gaussian_manifest() -> Manifest:
     classes = range(catalog.dataset("gaussian").classes)
     entries = (
         Entry(f"gaussian_{label:02d}/{split}_{number}", label, split)
-        for split in SPLITS
+        for split, count in GAUSSIAN_IMAGES.items()
         for label in classes
-        for number in range(GAUSSIAN_IMAGES[split])
+        for number in range(count)
     )
     return Manifest("gaussian", tuple(f"gaussian_{label:02d}" for label in classes), tuple(entries))
 

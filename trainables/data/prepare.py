@@ -4,17 +4,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainables.config import DataConfig, catalog, validation_images
+from trainables.config import DataConfig, catalog, check_share_unread, validation_images
 from trainables.data.embedded import embedded_images, embedded_manifest
 from trainables.data_sets.file_sets import MissingFilesError as MissingFilesError
 from trainables.data_sets.file_sets import altered, read_index
-from trainables.data_sets.index import ImageIndex, rows_of
+from trainables.data_sets.index import SPLITS, ImageIndex, rows_of
 from trainables.data_sets.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set, or a rendition of one, that is ready: images by split, its manifest, warnings."""
+    """A data set, or a rendition of one, that is ready: images by split, its manifest, warnings.
+
+    `validation` images are those that it names itself, not among the `train` ones.
+    """
 
     name: str
     classes: int
@@ -23,11 +26,13 @@ class Prepared:
     manifest: Path
     sha256: str
     warnings: tuple[str, ...] = ()
+    validation: int = 0
 
     def __str__(self) -> str:
+        named = f", {self.validation} validation" if self.validation else ""
         return (
-            f"{self.name}: {self.classes} classes, {self.train} training and {self.test} test "
-            f"images; split {self.sha256[:12]} in {self.manifest}"
+            f"{self.name}: {self.classes} classes, {self.train} training{named} and {self.test} "
+            f"test images; split {self.sha256[:12]} in {self.manifest}"
         )
 
 
@@ -59,10 +64,13 @@ def index_of(config: DataConfig) -> ImageIndex:
 def checked_index(config: DataConfig) -> ImageIndex:
     """The index of a file-based data set whose every class can be trained, tuned and tested on.
 
-    ValueError if files are missing or wrong, or a class has too few training images for the
-    validation share.
+    ValueError if files are missing or wrong, a class has too few training images for the
+    validation share, or one is set that nothing would read.
     """
     index = index_of(config)
+    if len(index.rows("validation")):
+        check_share_unread(config)
+        return index
     counts = index.counts("train")
     if config.train_per_class is not None:
         counts = counts.clip(max=config.train_per_class)
@@ -143,15 +151,9 @@ def prepare(config: DataConfig) -> Prepared:
     if drawn is not None and manifest.rendition is not None:
         kept_renditions(config, drawn, manifest)
         name += f", {config.rendition} {config.rendition_strength}"
-    return Prepared(
-        name,
-        len(manifest.class_names),
-        len(rows_of(manifest.entries, "train")),
-        len(rows_of(manifest.entries, "test")),
-        path,
-        manifest.sha256,
-        warnings,
-    )
+    train, validation, test = (len(rows_of(manifest.entries, split)) for split in SPLITS)
+    sizes = len(manifest.class_names), train, test
+    return Prepared(name, *sizes, path, manifest.sha256, warnings, validation)
 
 
 def cache_folder() -> Path:

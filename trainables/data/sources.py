@@ -12,7 +12,7 @@ from trainables.data.cache.decoding import DecodedImages, stored_side
 from trainables.data.embedded import embedded_images
 from trainables.data.prepare import has_files, index_of, manifest_of
 from trainables.data.rendered import rendered_images
-from trainables.data_sets.index import labels_of, rows_of
+from trainables.data_sets.index import SPLITS, labels_of, rows_of
 from trainables.data_sets.manifest import Manifest
 
 Stored: TypeAlias = NDArray[np.uint8] | PackedImages | DecodedImages
@@ -22,12 +22,14 @@ Stored: TypeAlias = NDArray[np.uint8] | PackedImages | DecodedImages
 class LabelledArrays:
     """All images of a data set with labels int64 (n,), and the rows of each split, ascending.
 
+    `validation_rows` are those that the data set itself names for validation: of most sets none.
     `images` are uint8 (n, channels, size, size), or of different sizes, read from files.
     """
 
     images: Stored
     labels: NDArray[np.int64]
     train_rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
     test_rows: NDArray[np.int64]
     class_names: tuple[str, ...]
 
@@ -75,5 +77,6 @@ def _check_split(config: DataConfig, manifest: Manifest) -> None:
 
 def _labelled(images: Stored, manifest: Manifest) -> LabelledArrays:
     entries = manifest.entries
-    splits = rows_of(entries, "train"), rows_of(entries, "test")
-    return LabelledArrays(images, labels_of(entries), *splits, manifest.class_names)
+    train, validation, test = (rows_of(entries, split) for split in SPLITS)
+    labels = labels_of(entries)
+    return LabelledArrays(images, labels, train, validation, test, manifest.class_names)

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.config import DataConfig, validation_images
+from trainables.config import DataConfig, check_share_unread, validation_images
 from trainables.data.images import ImageSource, image_source
 from trainables.data.sources import LabelledArrays, load_arrays
 
 # Which classes and images a capped study keeps must not move with the trial's seed.
 SUBSET_SEED = 0
+Rows: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,13 @@ def class_incremental(
     """Cuts a data set into tasks of `config.task_sizes` classes.
 
     `seed` shuffles the class order. Validation images are cut per class from the training
-    images, at least one of each. Labels and batches are on `device` (None: the CPU). ValueError
-    if a class has no test image, or too few training images to cut from.
+    images, at least one of each, unless the data set names them itself. Labels and batches are on
+    `device` (None: the CPU). ValueError if a class has no test image, too few training images
+    to cut from, or validation images of its own beside another share than the default.
     """
     device = torch.device("cpu") if device is None else device
     arrays = load_arrays(config)
+    parts = _parts(arrays, config)
     source = image_source(arrays.images, config.image_size, device)
     chosen = chosen_classes(config, seed, len(arrays.class_names))
     groups = np.split(np.arange(len(chosen)), np.cumsum(config.task_sizes)[:-1])
@@ -95,7 +99,7 @@ def class_incremental(
     for index, group in enumerate(groups):
         train, held_out = [], []
         for position in group:
-            kept, out = _cut(arrays, int(chosen[position]), config)
+            kept, out = _cut(arrays, int(chosen[position]), config, *parts)
             train.append((kept, position))
             held_out.append((out, position))
         tasks.append(
@@ -133,28 +137,38 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
     )
 
 
+def _parts(arrays: LabelledArrays, config: DataConfig) -> tuple[Rows, Rows | None]:
+    """Rows that are trained on and that are held out; None where these are to be cut from them."""
+    named = arrays.validation_rows
+    if len(named):
+        check_share_unread(config)
+    if config.evaluation == "test":
+        return np.sort(np.concatenate([arrays.train_rows, named])), arrays.test_rows
+    return arrays.train_rows, named if len(named) else None
+
+
 def _cut(
-    arrays: LabelledArrays, label: int, config: DataConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    arrays: LabelledArrays, label: int, config: DataConfig, trained: Rows, held_out: Rows | None
+) -> tuple[Rows, Rows]:
     """Rows of training and held-out images of a class, in an order that no trial's seed moves."""
     whose = f"class {arrays.class_names[label]!r} of {config.name}"
     rng = np.random.default_rng((SUBSET_SEED, label))
-    train = rng.permutation(_of_class(arrays, arrays.train_rows, label))
+    train = rng.permutation(_of_class(arrays, trained, label))
     train = train[: config.train_per_class]
-    if config.evaluation == "test":
-        test = rng.permutation(_of_class(arrays, arrays.test_rows, label))
-        if not len(test) or not len(train):
+    if held_out is not None:
+        out = rng.permutation(_of_class(arrays, held_out, label))
+        if not len(out) or not len(train):
             raise ValueError(
-                f"every class needs a training and a test image, but {whose} has {len(train)} "
-                f"and {len(test)}."
+                f"every class needs a training and a {config.evaluation} image, but {whose} has "
+                f"{len(train)} and {len(out)}."
             )
-        return train, test[: config.test_per_class]
+        return train, out[: config.test_per_class]
     count = validation_images(len(train), config.validation_share, whose)
     return train[count:], train[:count]
 
 
-def _of_class(arrays: LabelledArrays, rows: NDArray[np.int64], label: int) -> NDArray[np.int64]:
-    own: NDArray[np.int64] = rows[arrays.labels[rows] == label]
+def _of_class(arrays: LabelledArrays, rows: Rows, label: int) -> Rows:
+    own: Rows = rows[arrays.labels[rows] == label]
     return own
 
 

@@ -75,7 +75,9 @@ def describe(name: str, root: str | None, split: str | None, manifest: str | Non
 def _described(name: str, root: str | None, split: str | None, manifest: str | None) -> DatasetInfo:
     index = read_index(name, root, split, manifest)
     fewest = int(index.counts("train").min())
-    return DatasetInfo(len(index.class_names), None, index.channels, fewest, RULES, _facts(name)[1])
+    named = len(index.rows("validation")) > 0
+    sizes = len(index.class_names), None, index.channels, fewest
+    return DatasetInfo(*sizes, RULES, _facts(name)[1], named)
 
 
 def altered(index: ImageIndex, grey: bool, invert: bool) -> ImageIndex:

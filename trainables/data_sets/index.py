@@ -14,14 +14,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PIECE = 1 << 20  # bytes read at a time where a file is hashed
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image: its path relative to the root, or "file#row" for a row of an archive."""
+    """An image: its path relative to the root, or "file#row" for a row of an archive.
+
+    Few data sets have entries of the split "validation": training images that they name themselves
+    as those to be held out where `data.evaluation` is "validation".
+    """
 
     path: str
     label: int
@@ -81,7 +85,8 @@ def check_entries(name: str, entries: Iterable[Entry], class_names: tuple[str, .
     """Refuses what no stream can be cut from.
 
     ValueError for an entry that comes twice, a label out of range, a split that is not one, a
-    class without a training or without a test image.
+    class without a training or without a test image, or without a validation image where others
+    have one.
     """
     seen: set[str] = set()
     filled: dict[str, set[int]] = {split: set() for split in SPLITS}
@@ -100,11 +105,14 @@ def check_entries(name: str, entries: Iterable[Entry], class_names: tuple[str, .
                 f"but {entry.path} has {entry.split!r}."
             )
         filled[entry.split].add(entry.label)
+    needed = "a training and a test image"
+    if filled["validation"]:
+        needed = "a training, a test and, as others have one, a validation image"
     for split, labels in filled.items():
         empty = sorted(set(range(len(class_names))) - labels)
-        if empty:
+        if empty and (labels or split != "validation"):
             raise ValueError(
-                f"{name}: every class needs a training and a test image, but class "
+                f"{name}: every class needs {needed}, but class "
                 f"{class_names[empty[0]]!r} has none in {split} "
                 f"({len(empty)} of {len(class_names)} classes have none)."
             )

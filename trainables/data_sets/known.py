@@ -32,7 +32,9 @@ class DatasetInfo:
     `image_sizes` is None where images are resized to any. `fewest_images` is the number of
     training images of its smallest class, over all splits; None where only its files say it.
     `splits` are the values of data.split, the default one first. `files` is None for sets that
-    come along or are drawn.
+    come along or are drawn. `validation`: whether the set itself names the training images that
+    are for validation, by each of its `splits`; `fewest_images` counts the others then. Of files
+    that are read later it is not known here.
     """
 
     classes: int
@@ -41,6 +43,7 @@ class DatasetInfo:
     fewest_images: int | None = None
     splits: tuple[str, ...] = (RANDOM,)
     files: FileSet | None = None
+    validation: bool = False
 
 
 def _class_folders(folder: str, origin: str) -> DatasetInfo:
@@ -48,7 +51,7 @@ def _class_folders(folder: str, origin: str) -> DatasetInfo:
     layout = (
         f"{folder}/n01443537/*.jpg … one folder for each of 200 classes (data.split: random or "
         f"stratified), or\n  {folder}/train/n01443537/*.jpg …\n  {folder}/test/n01443537/*.jpg … "
-        f"(data.split: published)"
+        f"(data.split: published; perhaps {folder}/val, too)"
     )
     files = FileSet("image_folder", (folder,), layout, origin)
     return DatasetInfo(200, splits=RULES, files=files)
@@ -106,7 +109,8 @@ GENERIC: Mapping[str, FileSet] = MappingProxyType(
         "folder": FileSet(
             "image_folder",
             ("{name}",),
-            "{name}/train/CLASS/*.jpg …\n  {name}/test/CLASS/*.jpg … (data.split: published), or\n"
+            "{name}/train/CLASS/*.jpg …\n  {name}/test/CLASS/*.jpg … (data.split: published; "
+            "perhaps\n  {name}/val, too), or\n"
             "  {name}/CLASS/*.jpg … (data.split: random or stratified, or data.manifest)",
             "your own images (jpg, png, …)",
         ),
@@ -114,8 +118,8 @@ GENERIC: Mapping[str, FileSet] = MappingProxyType(
             "npz",
             ("{name}", "{name}.npz"),
             "{name}.npz with the arrays images (n, h, w) or (n, h, w, channels) uint8, labels (n,) "
-            "and, for\n  data.split: published, split (n,) of 'train' and 'test'; class_names may "
-            "be there",
+            "and, for\n  data.split: published, split (n,) of 'train', 'test' and perhaps 'val'; "
+            "class_names may be there",
             "numpy.savez",
         ),
     }

@@ -6,6 +6,7 @@
     # class: n01443537
     n01443537/art_0.jpg<TAB>0<TAB>train
 
+The third column is train, validation or test; of most sets no image is of "validation".
 Where images are rendered, a line on that stands before the classes ("# rendition: street 0.5 …").
 Classes stand in label order, which is the natural class order; the order of the images
 says nothing. Where a name has a tab, a line break or half a character (a lone surrogate), the file

@@ -10,12 +10,21 @@ import yaml
 from study import run
 from study.ledger import History, Journal
 from study.planning.cells import Plan
-from study.planning.data import data_configs, data_splits, data_warnings, late_warnings, pinned
+from study.planning.costs.trial_cost import ROLES
+from study.planning.data import (
+    data_configs,
+    data_splits,
+    data_warnings,
+    late_warnings,
+    pinned,
+    sizes_by_hash,
+)
 from study.planning.openings import opening_records
 from study.planning.plan import load_plan
-from tests.study.small_study import FIXED
+from tests.study.small_study import FIXED, small_plan, write_npz
 from trainables.config import TrialConfig
 from trainables.data.sources import load_arrays
+from trainables.data.stream import class_incremental
 
 
 def data_hashes(plan: Plan, elsewhere: bool = False) -> dict[str, str]:
@@ -184,6 +193,47 @@ def test_every_cell_is_pinned_to_the_split_that_it_reads(study_file: Path) -> No
         # Whatever share of its images a trial is given, it reads that split.
         few = {**trial.params, "data.classes": 2, "data.tasks": 1, "data.train_per_class": 3}
         assert load_arrays(TrialConfig.from_params(few).data).class_names == ("0", "1", "2")
+
+
+def test_a_study_plans_and_records_what_it_did_before_sets_named_validation_images(
+    root: Path,
+) -> None:
+    fixed = write_npz(root)
+    del fixed["data.name"]
+    axes = {"method.name": ["sequential"], "data.tasks": [3], "data.name": ["npz:mine", "gaussian"]}
+    plan = small_plan(grid=axes, fixed={**fixed, "data.classes": 3})
+    # All of these are of the release 7ecf164.
+    assert [[cell.trial(role, {}, 0).id for role in ROLES] for cell in plan.cells] == [
+        ["c18f3776434e818d", "c3263a71c98f9ae0"],
+        ["48df37a85cf0d2ca", "86be058e5c37e320"],
+    ]
+    assert sizes_by_hash(data_splits(plan, lambda: False)) == {
+        "ee99d35a33f31baeacb298cc2f6735118496a71db334ba54b437b82965ea9bd3": {
+            "classes": 3, "train": 48, "test": 12,
+        },
+        "503996201b764b02d5af4675b46cd4a41d6fcf4394fccd17ba47dff6293f3549": {
+            "classes": 64, "train": 1280, "test": 640,
+        },
+    }  # fmt: skip
+
+
+def test_validation_images_that_are_named_are_counted_and_their_share_is_refused(
+    study_file: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(root / "mine.npz") as saved:
+        arrays = dict(saved)
+    split = np.repeat(["train", "val", "test"], [30, 12, 18])
+    np.savez(root / "mine.npz", **arrays, split=split)
+    plan = load_plan(study_file)
+    (sizes,) = sizes_by_hash(data_splits(plan, lambda: False)).values()
+    assert sizes == {"classes": 3, "train": 30, "validation": 12, "test": 18}
+    configs = [plan.cells[0].config(role, {}, 0).data for role in ROLES]
+    tasks = [class_incremental(config, seed=0)[0] for config in configs]
+    assert [(len(task.train), len(task.held_out)) for task in tasks] == [(30, 12), (42, 18)]
+    assert run.main([str(study_file), "--prepare"]) == 0
+    assert "3 classes, 30 training, 12 validation and 18 test images" in capsys.readouterr().out
+    assert run.main([str(study_file), "--validate", "--set", "data.validation_share=0.3"]) == 2
+    assert "data.validation_share must be 0.2 for npz:mine, which" in capsys.readouterr().err
 
 
 def test_a_trial_refuses_images_that_came_after_the_study_started(

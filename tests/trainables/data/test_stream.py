@@ -2,7 +2,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,9 +12,12 @@ import torch
 
 from tests.trainables.data_sets import trees
 from trainables.config import DataConfig, catalog
+from trainables.data import embedded, prepare
 from trainables.data.embedded import SOURCES
 from trainables.data.sources import load_arrays
 from trainables.data.stream import TaskStream, chosen_classes, class_incremental
+from trainables.data_sets.index import SPLITS, Entry
+from trainables.data_sets.manifest import Manifest
 
 GAUSSIAN = DataConfig(name="gaussian", image_size=8, tasks=5, classes=13)
 
@@ -62,6 +67,99 @@ def test_caps_hold_per_class() -> None:
         assert torch.bincount(task.held_out.labels)[list(task.classes)].tolist() == [3, 3]
 
 
+@pytest.fixture
+def parted(monkeypatch: pytest.MonkeyPatch) -> DataConfig:
+    """A set without files that names its validation images: of a class 6, 3 of them, 4 to test."""
+    kinds = np.repeat(SPLITS, (6, 3, 4)).tolist() * 2
+    entries = tuple(
+        Entry(f"{row // 13}/{row}", row // 13, split) for row, split in enumerate(reversed(kinds))
+    )
+    images = np.arange(26 * 4, dtype=np.uint8).reshape(26, 2, 2)
+    drawn = images, Manifest("parted", ("a", "b"), entries)
+    info = catalog.DatasetInfo(2, (2,), 1, 6, validation=True)
+    monkeypatch.setattr(catalog, "DATASETS", {**catalog.DATASETS, "parted": info})
+    monkeypatch.setattr(embedded, "SOURCES", {"parted": lambda size, split: drawn})
+    return DataConfig(name="parted", image_size=2, tasks=2)
+
+
+def parts(config: DataConfig) -> list[tuple[Counter[str], Counter[str]]]:
+    """How many images of which split the tasks train on and hold out."""
+    splits = [entry.split for entry in prepare.split_of(config).entries]
+    return [
+        (
+            Counter(splits[row] for row in task.train.rows),
+            Counter(splits[row] for row in task.held_out.rows),
+        )
+        for task in class_incremental(config, seed=0)
+    ]
+
+
+def test_a_data_set_may_name_its_validation_images(parted: DataConfig) -> None:
+    tuning, confirming = parted, dataclasses.replace(parted, evaluation="test")
+    assert parts(tuning) == [({"train": 6}, {"validation": 3})] * 2
+    assert parts(confirming) == [({"train": 6, "validation": 3}, {"test": 4})] * 2
+    # In an order that says nothing of theirs, and that no seed moves.
+    rows = [task.held_out.rows.tolist() for task in class_incremental(tuning, seed=0)]
+    assert sorted(rows) != sorted(map(sorted, rows))
+    again = [task.held_out.rows.tolist() for task in class_incremental(tuning, seed=1)]
+    assert sorted(again) == sorted(rows)
+
+
+def test_caps_hold_where_validation_images_are_named(parted: DataConfig) -> None:
+    few = dataclasses.replace(parted, train_per_class=5, test_per_class=2)
+    assert parts(few) == [({"train": 5}, {"validation": 2})] * 2
+    for train, test in parts(dataclasses.replace(few, evaluation="test")):
+        assert (train.total(), test) == (5, {"test": 2})
+        # Drawn from both alike.
+        assert set(train) == {"train", "validation"}
+    one = dataclasses.replace(parted, train_per_class=1)
+    assert parts(one) == [({"train": 1}, {"validation": 3})] * 2
+
+
+def test_what_is_known_of_named_validation_images_is_checked(
+    parted: DataConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path))
+    assert "2 classes, 12 training, 6 validation and 8 test images" in str(prepare.prepare(parted))
+    message = (
+        r"data\.validation_share must be 0\.2 for parted, which names its validation images "
+        r"itself, but got 0\.5\."
+    )
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(parted, validation_share=0.5)
+    # Of files nobody may have known it before they were read.
+    unknown = catalog.DatasetInfo(2, (2,), 1, 6)
+    monkeypatch.setattr(catalog, "DATASETS", {"parted": unknown})
+    for evaluation in ("validation", "test"):
+        config = dataclasses.replace(parted, validation_share=0.5, evaluation=evaluation)
+        with pytest.raises(ValueError, match=message):
+            class_incremental(config, seed=0)
+
+
+def test_other_sets_are_cut_as_they_were_before_some_named_validation_images(
+    tmp_path: Path,
+) -> None:
+    images = np.arange(24 * 4, dtype=np.uint8).reshape(24, 2, 2)
+    split = np.repeat(["train", "test"], [16, 8])
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(24) % 2, split=split)
+    config = DataConfig(name="npz:mine", root=str(tmp_path), tasks=2, image_size=2)
+    config = dataclasses.replace(config, train_per_class=7, test_per_class=3)
+    # All three are of the release 7ecf164.
+    rows: dict[Literal["validation", "test"], list[tuple[list[int], list[int]]]] = {
+        "validation": [([8, 6, 12, 10, 0, 2], [4]), ([7, 15, 13, 1, 9, 5], [3])],
+        "test": [
+            ([4, 8, 6, 12, 10, 0, 2], [18, 20, 16]),
+            ([3, 7, 15, 13, 1, 9, 5], [23, 19, 21]),
+        ],
+    }
+    sha256 = "d71eac1173582e62bfdeacc77c79bf1e30263ad4dbccf0df853661ad378edc26"
+    assert prepare.split_of(config).sha256 == sha256
+    for evaluation, expected in rows.items():
+        stream = class_incremental(dataclasses.replace(config, evaluation=evaluation), seed=0)
+        got = [(task.train.rows.tolist(), task.held_out.rows.tolist()) for task in stream]
+        assert got == expected
+
+
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_the_catalog_says_what_the_data_set_is(name: str) -> None:
     info = catalog.dataset(name)
@@ -75,6 +173,8 @@ def test_the_catalog_says_what_the_data_set_is(name: str) -> None:
         assert arrays.images.shape[1:] == (info.channels, size, size)
         assert set(train_labels) == set(range(info.classes))
         assert np.bincount(train_labels).min() >= info.fewest_images
+        named = set(arrays.labels[arrays.validation_rows])
+        assert named == (set(range(info.classes)) if info.validation else set())
 
 
 def test_one_class_a_task_on_all_icons() -> None:

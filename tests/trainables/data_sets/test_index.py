@@ -1,6 +1,8 @@
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from tests.trainables.data_sets import trees
 from trainables.config import DataConfig, TrialConfig, catalog
 from trainables.data_sets import file_sets
 from trainables.data_sets.file_sets import read_index
-from trainables.data_sets.index import Entry, check_entries
+from trainables.data_sets.index import Entry, Split, check_entries
 
 GREY = {"data.grey": True, "backbone.name": "compact_vit"}
 GOOD = (
@@ -18,6 +20,7 @@ GOOD = (
     Entry("b0", 1, "train"),
     Entry("b1", 1, "test"),
 )
+NAMED = Entry("a2", 0, "validation"), Entry("b2", 1, "validation")
 
 
 @pytest.fixture
@@ -80,12 +83,20 @@ def test_the_fingerprint_of_an_archive_changes_with_one_pixel(tmp_path: Path) ->
         ((*GOOD, Entry("c", -1, "train")), r"labels must be in \[0, 1\], but c has -1"),
         (GOOD[:3], r"class 'b' has none in test \(1 of 2"),
         (GOOD[1:], r"class 'a' has none in train \(1 of 2"),
+        (
+            (*GOOD, NAMED[0]),
+            r"a training, a test and, as others have one, a validation image, "
+            r"but class 'b' has none in validation \(1 of 2",
+        ),
+        ((*GOOD[1:], *NAMED), r"class 'a' has none in train \(1 of 2"),
+        ((*GOOD, Entry("c", 0, cast(Split, "val"))), r"\['train', 'validation', 'test'\], but c"),
     ],
 )
 def test_entries_that_no_stream_can_be_cut_from_are_refused(
     entries: tuple[Entry, ...], message: str
 ) -> None:
     check_entries("set", GOOD, ("a", "b"))
+    check_entries("set", (*GOOD, *NAMED), ("a", "b"))
     with pytest.raises(ValueError, match=message):
         check_entries("set", entries, ("a", "b"))
 
@@ -102,6 +113,26 @@ def test_a_config_of_own_images_knows_their_classes(tmp_path: Path) -> None:
     assert (config.classes_in_use, config.channels, config.info.fewest_images) == (3, 3, 4)
     with pytest.raises(ValueError, match=r"data\.tasks must be in \[1, 3\]"):
         DataConfig(name="folder:mine", root=str(tmp_path), tasks=4)
+
+
+def test_a_validation_share_is_refused_where_the_images_for_it_are_named(mine: Path) -> None:
+    config = DataConfig(name="folder:mine", root=str(mine.parent), tasks=2, validation_share=0.3)
+    assert not config.info.validation
+    # As any set, it needs an image to train on and another one to be cut.
+    with pytest.raises(ValueError, match=r"data\.train_per_class must be at least 2 or null"):
+        replace(config, train_per_class=1)
+    trees.class_folders(mine / "val", ["a", "b"], images=1)
+    file_sets._described.cache_clear()
+    with pytest.raises(
+        ValueError,
+        match=r"data\.validation_share must be 0\.2 for folder:mine, which names its validation "
+        r"images itself, but got 0\.3\.",
+    ):
+        replace(config)
+    named = replace(config, validation_share=0.2, train_per_class=1)
+    assert (named.info.validation, named.info.fewest_images) == (True, 3)
+    # Another rule parts all images anew: then they are cut.
+    assert not replace(config, split="stratified").info.validation
 
 
 def test_an_unknown_data_set_lists_the_known_ones() -> None:

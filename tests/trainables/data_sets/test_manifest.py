@@ -2,6 +2,7 @@ import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.trainables.data_sets import trees
 from trainables.config import DataConfig
 from trainables.data.prepare import checked_index, manifest_of, prepare
 from trainables.data_sets.file_sets import read_index
-from trainables.data_sets.index import Entry
+from trainables.data_sets.index import SPLITS, Entry, Split
 from trainables.data_sets.manifest import Manifest, read_manifest
 
 MANIFEST = Manifest(
@@ -46,6 +47,33 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert rendered.sha256 != MANIFEST.sha256
     assert "b/art_1.jpg\t0\ttrain\n" in path.read_text(encoding="utf-8")
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_manifest_may_name_the_validation_images(root: Path, path: Path) -> None:
+    parts: tuple[Split, ...] = ("train", "validation", "test", "train", "train")
+    entries = tuple(
+        Entry(f"{name}/art_{number}.jpg", label, parts[number % 5])
+        for label, name in enumerate("ab")
+        for number in range(10)
+    )
+    written = Manifest("folder:mine", ("a", "b"), entries)
+    written.write(path)
+    assert read_manifest(path) == written
+    assert "a/art_1.jpg\t0\tvalidation\n" in path.read_text(encoding="utf-8")
+    config = DataConfig(name="folder:mine", root=str(root), manifest=str(path), tasks=2)
+    assert config.info.validation
+    done = prepare(config)
+    assert (done.sha256, done.train, done.validation, done.test) == (written.sha256, 12, 4, 4)
+    assert "2 classes, 12 training, 4 validation and 4 test images; split" in str(done)
+
+
+@pytest.mark.parametrize("word", ["val", "Train", ""])
+def test_other_words_than_the_three_splits_are_refused(word: str, path: Path) -> None:
+    entries = (*MANIFEST.entries, Entry("c", 0, cast(Split, word)))
+    Manifest("folder:mine", ("b", "a"), entries).write(path)
+    message = "line 10: must be path, label and train or validation or test between tabs, but got"
+    with pytest.raises(ValueError, match=message):
+        read_manifest(path)
 
 
 def test_a_manifest_decides_images_labels_and_splits(root: Path, path: Path) -> None:
@@ -183,3 +211,19 @@ def test_too_few_images_for_validation_are_found_before_a_study(tmp_path: Path) 
     config = DataConfig(name="cub200", root=str(tmp_path), tasks=10, image_size=32)
     with pytest.raises(ValueError, match=r"class '001\.Bird_1' of cub200 has 1, and 1 would be"):
         checked_index(config)
+
+
+def test_a_share_that_a_pinned_split_leaves_unread_is_found_before_a_study(
+    tmp_path: Path, path: Path
+) -> None:
+    trees.cub(tmp_path, classes=200, images=3)
+    config = DataConfig(name="cub200", root=str(tmp_path), tasks=10, validation_share=0.4)
+    entries = list(checked_index(config).entries)
+    # The first of two training images of each class.
+    entries[1::3] = [replace(entry, split="validation") for entry in entries[1::3]]
+    Manifest("cub200", checked_index(config).class_names, tuple(entries)).write(path)
+    config = replace(config, manifest=str(path))
+    with pytest.raises(ValueError, match=r"data\.validation_share must be 0\.2 for cub200, which"):
+        checked_index(config)
+    index = checked_index(replace(config, validation_share=0.2))
+    assert [set(index.counts(split).tolist()) for split in SPLITS] == [{1}, {1}, {1}]

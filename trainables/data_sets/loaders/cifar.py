@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data_sets.index import SPLITS, file_sha256
+from trainables.data_sets.index import file_sha256
 from trainables.data_sets.loaders.listing import (
+    TRAIN_TEST,
     ArrayDecoder,
     Item,
     Listing,
@@ -26,20 +27,20 @@ PIXELS = 3 * SIDE * SIDE
 
 def read(path: Path, channels: int, classes: int | None) -> Listing:
     """Lists both batches with their fine labels, once a process; ValueError naming the file."""
-    files = [path / name for name in ("meta", *SPLITS)]
+    files = [path / name for name in ("meta", *TRAIN_TEST)]
     return listed_once(_read, files, path, channels, classes)
 
 
 def read_images(path: Path) -> dict[str, NDArray[np.uint8]]:
     """Images (n, 32, 32, 3) of both batches; ValueError naming the file that is none."""
-    return {split: _images(path / split, load(path / split)) for split in SPLITS}
+    return {split: _images(path / split, load(path / split)) for split in TRAIN_TEST}
 
 
 def _read(path: Path, channels: int, classes: int | None) -> Listing:
     key = "fine_label_names"
     class_names = checked_names(f"{path / 'meta'}: {key}", _strings(path / "meta", key))
     items = []
-    for split in SPLITS:
+    for split in TRAIN_TEST:
         file = path / split
         labels = _labels(file, len(class_names))
         content = file_sha256(file)

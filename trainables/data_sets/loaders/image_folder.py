@@ -1,31 +1,25 @@
-"""Class folders: CLASS/*.jpg, or train/CLASS/*.jpg and test/CLASS/*.jpg."""
+"""Class folders: CLASS/*.jpg, or train/CLASS/*.jpg, test/CLASS/*.jpg, perhaps val/CLASS/*.jpg."""
 
 from pathlib import Path
 
 from trainables.data_sets.index import SPLITS, Split
 from trainables.data_sets.loaders.image_files import image_files, said_of_passed
-from trainables.data_sets.loaders.listing import FileDecoder, Item, Listing
-
-# Names of folders that hold a part of the images, not a class.
-PARTS = frozenset(("train", "val", "valid", "validation", "test"))
+from trainables.data_sets.loaders.listing import PARTS, FileDecoder, Item, Listing
 
 
 def read(path: Path, channels: int, classes: int | None) -> Listing:
     """Lists the images of every class folder; labels follow the sorted names of the folders.
 
-    Folders train/ and test/ are the splits where there are these two and no other. ValueError
-    if there is no image, one lies beside the class folders, a class is empty, or a folder is
-    named as a part of the images without being one of train/ and test/. What is passed over inside
-    of class folders is in the notes.
+    Folders train/ and test/ are the splits where there are these two and no other but one for
+    validation: validation/, val/ or valid/. ValueError if there is no image, one lies beside the
+    class folders, a class is empty, or a folder is named as a part of the images where these are
+    not all the parts. What is passed over inside of class folders is in the notes.
     """
     files, passed = image_files(path)
     folders = {
         folder.name for folder in path.iterdir() if folder.is_dir() and folder.name[0] != "."
     }
-    _refuse_parts(path, folders)
-    parts: list[tuple[Split | None, str]] = [(None, "")]
-    if folders == set(SPLITS):
-        parts = [(split, f"{split}/") for split in SPLITS]
+    parts = _parts(path, folders)
     below = [
         (split, prefix, name.removeprefix(prefix), mark)
         for split, prefix in parts
@@ -48,17 +42,24 @@ def read(path: Path, channels: int, classes: int | None) -> Listing:
     return Listing(tuple(items), class_names, channels, FileDecoder(path, channels), notes)
 
 
-def _refuse_parts(path: Path, folders: set[str]) -> None:
-    """Refuses train/ without test/, val/ and the like, which would pass for classes."""
-    parts = sorted(name for name in folders if name.lower() in PARTS)
-    if parts and folders != set(SPLITS):
-        others = sorted(folders - set(parts))
-        beside = f" beside {others[0]!r}" if others else ""
-        raise ValueError(
-            f"{path} must hold either train/CLASS/*.jpg … and test/CLASS/*.jpg … and no other "
-            f"folder, or CLASS/*.jpg … with no class named as one of {sorted(PARTS)}, "
-            f"but has {parts}{beside}."
-        )
+def _parts(path: Path, folders: set[str]) -> list[tuple[Split | None, str]]:
+    """The splits with what paths in them begin with; one without a name where they are classes.
+
+    Refuses train/ without test/, two for validation and the like, which would pass for classes.
+    """
+    named = sorted(name for name in folders if name.lower() in PARTS)
+    if not named:
+        return [(None, "")]
+    splits = {split: name for name, split in PARTS.items() if name in folders}
+    if len(splits) == len(folders) and {"train", "test"} <= splits.keys():
+        return [(split, f"{splits[split]}/") for split in SPLITS if split in splits]
+    others = sorted(folders - set(named))
+    beside = f" beside {others[0]!r}" if others else ""
+    raise ValueError(
+        f"{path} must hold either train/CLASS/*.jpg … and test/CLASS/*.jpg …, perhaps one of "
+        f"validation/, val/ and valid/ as well, and no other folder, or CLASS/*.jpg … with no "
+        f"class named as one of {sorted(PARTS)}, but has {named}{beside}."
+    )
 
 
 def _class_names(path: Path, names: list[str]) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from trainables.data_sets.index import SPLITS, Split
+from trainables.data_sets.index import Split
 from trainables.data_sets.loaders.image_files import file_mark
 from trainables.data_sets.loaders.listing import (
+    TRAIN_TEST,
     FileDecoder,
     Item,
     Listing,
@@ -24,7 +25,7 @@ def read(path: Path, channels: int, classes: int | None) -> Listing:
     names: dict[int, str] = {}
     items: list[Item] = []
     for domain in DOMAINS:
-        for split in SPLITS:
+        for split in TRAIN_TEST:
             items += _read_list(path, f"{domain}_{split}.txt", split, classes, names)
     check_names(path, names)
     size = len(names) if classes is None else classes

@@ -4,12 +4,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data_sets.index import Entry, Split
+
+# What most published sets are parted into.
+TRAIN_TEST: tuple[Split, ...] = ("train", "test")
+# How folders and arrays name the parts of a set.
+PARTS: Mapping[str, Split] = MappingProxyType(
+    {
+        "train": "train",
+        "validation": "validation",
+        "val": "validation",
+        "valid": "validation",
+        "test": "test",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data_sets.index import SPLITS, Split, file_sha256
+from trainables.data_sets.index import Split, file_sha256
 from trainables.data_sets.loaders.listing import (
+    PARTS,
     ArrayDecoder,
     Item,
     Listing,
@@ -128,8 +129,12 @@ def _opened(path: Path) -> Iterator[Any]:
 def _splits(path: Path, split: NDArray[Any] | None, count: int) -> list[Split | None]:
     if split is None:
         return [None] * count
-    known = {word: name for name in SPLITS for word in (name, name.encode())}
-    words: list[Split | None] = [known[word] for word in split.ravel().tolist() if word in known]
-    if split.shape != (count,) or len(words) != count:
-        raise ValueError(f"{path}: split must be 'train' or 'test' for each of {count} images.")
-    return words
+    known = {word: part for name, part in PARTS.items() for word in (name, name.encode())}
+    words = split.ravel().tolist()
+    odd = [word for word in words if word not in known]
+    if odd or split.shape != (count,):
+        raise ValueError(
+            f"{path}: split must be 'train', 'validation' (or 'val', 'valid') or 'test' for each "
+            f"of {count} images, but {f'has {odd[0]!r}' if odd else f'is of shape {split.shape}'}."
+        )
+    return [known[word] for word in words]

@@ -9,7 +9,7 @@ from study.report.wording import percent, text_rows
 
 TITLE = "Results"
 SEARCHED = (
-    "The search of each cell looks at a validation split cut from the training images; its best "
+    "The search of each cell looks at validation images, held out of the training images; its best "
     "setting is then trained again on the cell's seeds and looked at on test images: only these "
     "confirmations stand behind the accuracies below."
 )

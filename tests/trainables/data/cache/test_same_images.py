@@ -58,6 +58,18 @@ def test_test_images_that_are_trained_on_are_counted(root: Path) -> None:
     )
 
 
+def test_named_validation_images_that_are_trained_on_are_counted(root: Path) -> None:
+    # A copy of a training image, one of a test image, and one of its own.
+    write(root / "mine", {"val/a/0.png": 0, "val/a/1.png": 4, "val/b/0.png": 8})
+    assert said(root) == (
+        "folder:mine: 1 of 3 validation images are training images, too (1 of them byte for byte), "
+        "such as 'train/a/0.png' = 'val/a/0.png'. Accuracy on validation images is too high by "
+        "that.",
+        "folder:mine: 1 of 4 test images are training images, too (1 of them byte for byte), such "
+        "as 'val/a/1.png' = 'test/a/0.png'. Accuracy on test images is too high by that.",
+    )
+
+
 def test_images_of_two_classes_are_counted(root: Path) -> None:
     write(root / "mine", {"train/b/2.png": 0, "train/b/3.png": 0, "test/b/2.png": 5})
     assert said(root) == (

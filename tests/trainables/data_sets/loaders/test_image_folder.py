@@ -66,8 +66,9 @@ def test_a_folder_that_cannot_be_read_is_named(
 @pytest.mark.parametrize(
     "folders",
     [
-        ["train"], ["test"], ["train", "val"], ["train", "valid", "test"], ["train", "test", "cat"],
-        ["cat", "validation"], ["Train", "Test"],
+        ["train"], ["test"], ["train", "val"], ["val", "test"], ["train", "test", "cat"],
+        ["cat", "validation"], ["Train", "Test"], ["train", "Val", "test"],
+        ["train", "val", "valid", "test"], ["train", "val", "test", "cat"],
     ],
 )  # fmt: skip
 def test_parts_of_a_set_are_not_taken_for_classes(folders: list[str], tmp_path: Path) -> None:
@@ -75,6 +76,16 @@ def test_parts_of_a_set_are_not_taken_for_classes(folders: list[str], tmp_path: 
         trees.class_folders(tmp_path / folder, ["a"], images=1)
     with pytest.raises(ValueError, match=r"must hold either train/CLASS/\*\.jpg … and test/CLASS"):
         image_folder.read(tmp_path, 3, None)
+
+
+@pytest.mark.parametrize("name", ["validation", "val", "valid"])
+def test_a_folder_may_hold_the_validation_images(name: str, tmp_path: Path) -> None:
+    for folder in ("train", name, "test"):
+        trees.class_folders(tmp_path / folder, ["val", "bus"], images=1)
+    listing = image_folder.read(tmp_path, 3, None)
+    assert listing.class_names == ("bus", "val")
+    assert [item.split for item in listing.items[::2]] == ["train", "validation", "test"]
+    assert listing.items[2].path == f"{name}/bus/art_0.jpg"
 
 
 def test_a_class_may_be_named_train_within_the_parts(tmp_path: Path) -> None:

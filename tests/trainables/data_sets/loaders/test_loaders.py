@@ -15,7 +15,7 @@ from trainables.config import DataConfig
 from trainables.data.prepare import index_of
 from trainables.data_sets import file_sets
 from trainables.data_sets.file_sets import read_index
-from trainables.data_sets.index import ImageIndex
+from trainables.data_sets.index import SPLITS, ImageIndex
 from trainables.data_sets.loaders import cub, list_files, npz
 
 WNIDS = [f"n{number:08d}" for number in range(200)]
@@ -153,6 +153,18 @@ def test_npz_without_a_split_is_stratified_and_may_be_grey(tmp_path: Path) -> No
     assert (index.channels, counts(index)) == (1, ({3}, {1}))
 
 
+@pytest.mark.parametrize("word", ["validation", "val", "valid", b"val"])
+def test_npz_may_name_its_validation_images(word: str | bytes, tmp_path: Path) -> None:
+    kind = np.array([word]).dtype.kind
+    split = np.repeat(["train", "test"], 4).astype(f"{kind}10")
+    split[2:4] = word
+    write_npz(tmp_path / "mine.npz", split=split)
+    index = read_index("npz:mine", str(tmp_path))
+    assert [index.counts(part).tolist() for part in SPLITS] == [[1, 1], [1, 1], [2, 2]]
+    # Another rule parts all images anew.
+    assert not len(read_index("npz:mine", str(tmp_path), "stratified").rows("validation"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -160,7 +172,11 @@ def test_npz_without_a_split_is_stratified_and_may_be_grey(tmp_path: Path) -> No
         ({"labels": [0, 1, 0, 1, 0, 1, 0, 5]}, r"labels must be in \[0, 1\], but row 7 has 5"),
         ({"images": np.zeros((8, 4, 5, 3))}, "images must be uint8"),
         ({"images": np.zeros((8, 4, 5, 2), np.uint8)}, "1 or 3 channels"),
-        ({"split": ["train"] * 7 + ["val"]}, "split must be 'train' or 'test'"),
+        (
+            {"split": ["train"] * 7 + ["dev"]},
+            r"split must be 'train', 'validation' \(or 'val', 'valid'\) or .*, but has 'dev'",
+        ),
+        ({"split": [["train"] * 8]}, r"each of 8 images, but is of shape \(1, 8\)"),
         ({"images": np.array([None] * 8)}, "images must be uint8"),
         ({"labels": np.array([None] * 8)}, "must be a .npz file of plain arrays"),
         ({"images": None}, r"one named images: .*no item named 'images\.npy'"),
