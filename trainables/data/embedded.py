@@ -1,6 +1,7 @@
 """The data sets without files: their images and splits, by stable names.
 
-An icon is "class/family" (one family draws a concept once), a drawn image "class/train_0".
+An icon is "class/family" (one family draws a concept once), a glyph "class/face", a drawn image
+"class/train_0".
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from trainables.config import DataConfig, catalog
 from trainables.data_sets import rendition
+from trainables.data_sets.glyphs.glyph_set import load_glyphs
 from trainables.data_sets.icons.icon_set import IconSet, load_icons, unseen_family_split
 from trainables.data_sets.index import Entry, Split, labels_of
 from trainables.data_sets.manifest import Manifest
@@ -105,6 +107,21 @@ def icons_manifest(icons: IconSet, split: str | None) -> Manifest:
     return Manifest("icons", icons.class_names, tuple(entries))
 
 
+def _glyphs(_: int, __: str | None) -> Drawn:
+    """The glyphs, in their order; the split is that of their families."""
+    glyphs = load_glyphs()
+    columns = (glyphs.labels.tolist(), glyphs.faces.tolist())
+    entries = (
+        Entry(
+            f"{glyphs.class_names[label]}/{glyphs.face_names[face]}",
+            label,
+            glyphs.face_splits[face],
+        )
+        for label, face in zip(*columns, strict=True)
+    )
+    return glyphs.images, Manifest("glyphs", glyphs.class_names, tuple(entries))
+
+
 def _gaussian(size: int, _: str | None) -> Drawn:
     """Classes are random images, their members the class image plus noise."""
     rng = np.random.default_rng(0)
@@ -129,5 +146,5 @@ def gaussian_manifest() -> Manifest:
 
 # Images of a size with their manifest, by a rule of data.split.
 SOURCES: Mapping[str, Callable[[int, str | None], Drawn]] = MappingProxyType(
-    {"icons": _icons, "gaussian": _gaussian}
+    {"icons": _icons, "glyphs": _glyphs, "gaussian": _gaussian}
 )

@@ -7,6 +7,7 @@ from types import MappingProxyType
 # What each set's files say themselves; 80 % of all images; 80 % of the images of each class.
 PUBLISHED, RANDOM, STRATIFIED = "published", "random", "stratified"
 RULES = (PUBLISHED, RANDOM, STRATIFIED)
+FAMILIES = "families"  # whole font families
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ DIGITS = FileSet("digits", (), "", "the Python package scikit-learn")
 DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
     {
         "icons": DatasetInfo(315, (32, 64), 1, 14, (RANDOM, "unseen_family")),
+        "glyphs": DatasetInfo(570, (32,), 1, 35, (FAMILIES,), validation=True),
         "gaussian": DatasetInfo(64, (8, 32), 1, 20),
         "cifar100": DatasetInfo(100, fewest_images=500, splits=(PUBLISHED,), files=CIFAR100),
         "imagenet_r": _class_folders("imagenet-r", "github.com/hendrycks/imagenet-r"),

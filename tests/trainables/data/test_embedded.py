@@ -15,18 +15,25 @@ from trainables.data.embedded import SOURCES, embedded_images, embedded_manifest
 from trainables.data.prepare import prepare, split_of
 from trainables.data.sources import load_arrays
 from trainables.data_sets import rendition
+from trainables.data_sets.index import SPLITS
 from trainables.data_sets.manifest import read_manifest
 from trainables.data_sets.rendition import draws_of, street
 
 PINNED = {
     ("icons", "random"): "93b97bd048c146615323fbf094ebb176a2d78a90621623b0f37e5319793072a0",
     ("icons", "unseen_family"): "17021edb9df240d0ea352c774105662bd342674383f18e913c4fac0724620572",
+    ("glyphs", "families"): "f4e161c5449d82e8c06161fc1aca61a176b4bf3e527d5d52a2bc911441e38b9b",
     ("gaussian", "random"): "503996201b764b02d5af4675b46cd4a41d6fcf4394fccd17ba47dff6293f3549",
 }
 RENDERED = "ead76e3ba90a274c61b5a04439b43b6a47f6017d9a031bdbd297c8b3aa71d6d7"
 GAUSSIAN = DataConfig(name="gaussian", image_size=8)
 STREET = replace(GAUSSIAN, rendition="street", rendition_strength=0.5)
-ALL = [(name, split) for name in SOURCES for split in catalog.dataset(name).splits]
+ALL = [
+    # Glyphs are many, and unpacked each time.
+    pytest.param(name, split, marks=[pytest.mark.slow] if name == "glyphs" else [])
+    for name in SOURCES
+    for split in catalog.dataset(name).splits
+]
 
 
 def images_of(config: DataConfig) -> NDArray[np.uint8]:
@@ -48,7 +55,7 @@ def test_the_split_is_the_one_that_is_pinned(name: str, split: str) -> None:
     assert sizes is not None
     whole = DataConfig(name=name, split=split, image_size=sizes[0])
     few = replace(whole, tasks=3, classes=5, train_per_class=4, test_per_class=2)
-    other = replace(whole, image_size=sizes[1], evaluation="test", class_order="natural")
+    other = replace(whole, image_size=sizes[-1], evaluation="test", class_order="natural")
     assert {split_of(config).sha256 for config in (whole, few, other)} == {PINNED[name, split]}
 
 
@@ -61,15 +68,17 @@ def test_the_manifest_says_what_is_trained_and_tested_on_and_is_written(
     manifest, arrays = embedded_manifest(config), load_arrays(config)
     assert [entry.label for entry in manifest.entries] == arrays.labels.tolist()
     assert len({entry.path for entry in manifest.entries}) == len(arrays.images)
-    for part, rows in (("train", arrays.train_rows), ("test", arrays.test_rows)):
+    rows = (arrays.train_rows, arrays.validation_rows, arrays.test_rows)
+    for part, own in zip(SPLITS, rows, strict=True):
         listed = [row for row, entry in enumerate(manifest.entries) if entry.split == part]
-        assert listed == rows.tolist() and len(rows)
+        assert listed == own.tolist()
+        assert len(own) or (part == "validation" and not config.info.validation)
     assert manifest.class_names == arrays.class_names
     for entry in manifest.entries:
         assert entry.path.startswith(f"{manifest.class_names[entry.label]}/")
     done = prepare(config)
     assert read_manifest(done.manifest) == manifest
-    assert (done.train, done.test) == (len(arrays.train_rows), len(arrays.test_rows))
+    assert (done.train, done.validation, done.test) == tuple(len(own) for own in rows)
     # Nothing is decoded: the images are there.
     assert [path.name for path in tmp_path.iterdir()] == ["manifests"]
 

@@ -184,7 +184,7 @@ def test_the_released_recipes_select_their_own_split(method: str, split: str | N
         (
             {"name": "digits", "rendition": "street"},
             r'data\.rendition must be "none" for digits, since only data sets without files '
-            r'\(icons, gaussian\) have others, but got "street"\.',
+            r'\(icons, glyphs, gaussian\) have others, but got "street"\.',
         ),
         (
             {"name": "imagenet_a", "rendition_strength": 0.0},

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data_sets.icons.icon_set import GREY_PER_LEVEL, load_icons, load_icons_metadata
+from trainables.data_sets.icons.icon_set import load_icons, load_icons_metadata
 from trainables.data_sets.icons.source import (
     group_synonyms,
     is_blank,
-    pack,
     read_tarball,
     render_all,
     to_levels,
 )
+from trainables.data_sets.packed import GREY_PER_LEVEL, pack
 
 SOURCE_SIZE = 64
 MIN_NAME_FAMILIES = 4  # that a name must be drawn by to be rendered and to join a concept

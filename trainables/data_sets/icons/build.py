@@ -1,9 +1,7 @@
 """Builds the `icons` file and its notice from an `@iconify/json` tarball, deterministically."""
 
 import argparse
-import json
 import logging
-import lzma
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +25,17 @@ from trainables.data_sets.icons.source import (
     Image,
     group_synonyms,
     is_blank,
-    pack,
     read_tarball,
     render_all,
     to_levels,
 )
+from trainables.data_sets.packed import join_packed, pack
 
 MIN_FAMILIES = 30  # that a class must be drawn by
 MIN_NAME_FAMILIES = 15  # that a name must be drawn by to be rendered and to join a class
 TEST_SHARE = 0.3
 SPLIT_SEED = 0
 NOTICE_NAME = "ICONS_NOTICE.md"
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 24, "lc": 3, "lp": 0, "pb": 0}]
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +137,9 @@ def _encode(package: IconPackage, classes: list[tuple[tuple[str, ...], list[Draw
     families = [position[drawing.family] for drawing in drawings]
     index = np.array([labels, families, _test_flags(np.array(labels))], "<u2")
     blocks = {
-        "index": _compress(index.tobytes()),
-        "32": _compress(pack(np.stack([drawing.small for drawing in drawings])).tobytes()),
-        "64": _compress(pack(np.stack([drawing.large for drawing in drawings])).tobytes()),
+        "index": index.tobytes(),
+        "32": pack(np.stack([drawing.small for drawing in drawings])).tobytes(),
+        "64": pack(np.stack([drawing.large for drawing in drawings])).tobytes(),
     }
     header: dict[str, Any] = {
         "package": "@iconify/json",
@@ -153,9 +150,9 @@ def _encode(package: IconPackage, classes: list[tuple[tuple[str, ...], list[Draw
         "families": prefixes,
         "classes": [list(names) for names, _ in classes],
     }
-    draft = _join(header, blocks)
+    draft = join_packed(MAGIC, header, blocks)
     small, large = (read_icons(draft, size) for size in ICON_SIZES)
-    return _join(header | {"content_sha256": content_sha256(small, large)}, blocks)
+    return join_packed(MAGIC, header | {"content_sha256": content_sha256(small, large)}, blocks)
 
 
 def _test_flags(labels: Labels) -> Mask:
@@ -165,20 +162,6 @@ def _test_flags(labels: Labels) -> Mask:
         members = generator.permutation(np.flatnonzero(labels == label))
         flags[members[: round(TEST_SHARE * len(members))]] = True
     return flags
-
-
-def _compress(content: bytes) -> bytes:
-    return lzma.compress(content, format=lzma.FORMAT_XZ, filters=_FILTERS)
-
-
-def _join(header: dict[str, Any], blocks: dict[str, bytes]) -> bytes:
-    table: dict[str, tuple[int, int]] = {}
-    offset = 0
-    for name, block in blocks.items():
-        table[name] = (offset, len(block))
-        offset += len(block)
-    head = _compress(json.dumps(header | {"blocks": table}, sort_keys=True).encode())
-    return b"".join([MAGIC, len(head).to_bytes(4, "little"), head, *blocks.values()])
 
 
 def _notice(package: IconPackage, icon_set: IconSet) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import lzma
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainables.data_sets.packed import Bytes, read_packed
+
 ICONS_FILE = Path(__file__).with_name("icons.bin")
 ICON_SIZES = (32, 64)
 MAGIC = b"ICONSET1"
-GREY_PER_LEVEL = 17  # 16 grey levels, so that level 15 is white (255)
+KIND = "an icons file"
 
-Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -45,15 +45,11 @@ def read_icons(content: bytes, size: int) -> IconSet:
     """Decode the bytes of a built file at `size` pixels; ValueError if they are not one."""
     if size not in ICON_SIZES:
         raise ValueError(f"icons are rendered at {ICON_SIZES} pixels, but got {size=}.")
-    header, start = _header(content)
-    length = int(header["images"])
-    index = np.frombuffer(_block(content, header, start, "index"), "<u2").reshape(3, length)
+    file = read_packed(content, MAGIC, KIND)
+    header = file.header
+    index = np.frombuffer(file.block("index"), "<u2").reshape(3, int(header["images"]))
     labels, families, is_test = index[0].astype(np.int64), index[1].astype(np.int64), index[2] > 0
-    packed = np.frombuffer(_block(content, header, start, str(size)), np.uint8)
-    packed = packed.reshape(length, size, size // 2)
-    images = np.empty((length, size, size), np.uint8)
-    images[..., 0::2] = (packed >> 4) * GREY_PER_LEVEL
-    images[..., 1::2] = (packed & 15) * GREY_PER_LEVEL
+    images = file.images(str(size), size)
     names = tuple(str(synonyms[0]) for synonyms in header["classes"])
     return IconSet(images, labels, is_test, families, names, tuple(header["families"]))
 
@@ -64,7 +60,7 @@ def load_icons_metadata() -> dict[str, Any]:
     Keys: `package`, `version` and `sha256` of the tarball, `content_sha256`, `images`, `families`
     (prefixes) and `classes` (for each class its name followed by its merged synonyms).
     """
-    header, _ = _header(ICONS_FILE.read_bytes())
+    header = read_packed(ICONS_FILE.read_bytes(), MAGIC, KIND).header
     return {key: value for key, value in header.items() if key != "blocks"}
 
 
@@ -94,16 +90,3 @@ def unseen_family_split(icon_set: IconSet, share: float, seed: int) -> Mask:
         if np.bincount(icon_set.labels[~grown], minlength=classes).min() > 0:
             is_test = grown
     return is_test
-
-
-def _header(content: bytes) -> tuple[dict[str, Any], int]:
-    if not content.startswith(MAGIC):
-        raise ValueError(f"an icons file must start with {MAGIC!r}, but got {content[:8]!r}.")
-    size = int.from_bytes(content[8:12], "little")
-    header: dict[str, Any] = json.loads(lzma.decompress(content[12 : 12 + size]))
-    return header, 12 + size
-
-
-def _block(content: bytes, header: dict[str, Any], start: int, name: str) -> bytes:
-    offset, size = header["blocks"][name]
-    return lzma.decompress(content[start + offset : start + offset + size])

@@ -95,12 +95,6 @@ def to_levels(image: Image) -> Image:
     return ((image.astype(np.uint16) + 8) // 17).astype(np.uint8)
 
 
-def pack(levels: Image) -> Image:
-    """Two levels 0..15 of (…, n) in a byte of (…, n / 2)."""
-    packed: Image = (levels[..., 0::2] << np.uint8(4)) | levels[..., 1::2]
-    return packed
-
-
 def is_blank(levels: Image) -> bool:
     """Tell whether an image of levels 0..15 shows (almost) nothing: too little ink or no paper."""
     return int((levels < 8).sum()) < 8 or int(levels.max()) < 4
