@@ -2,7 +2,7 @@
 
 Of each of three studies every one of six kinds is struck in one repetition, in an order and at
 moments from a fixed seed. A study that ends before all of them were, or whose ledger is silent for
-a minute, has failed.
+two minutes, has failed.
 """
 
 import functools
