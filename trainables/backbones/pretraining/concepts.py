@@ -99,6 +99,16 @@ def collect(tarball: Path, processes: int) -> PretrainingSet:
     return _select(jobs, (to_levels(images[0]) for images in rendered))
 
 
+def joined(first: PretrainingSet, second: PretrainingSet) -> PretrainingSet:
+    """Both sets as one, whose classes are all of the first and then all of the second."""
+    return PretrainingSet(
+        np.concatenate([first.packed, second.packed]),
+        np.concatenate([first.labels, second.labels + len(first.class_names)]),
+        np.concatenate([first.pairs, second.pairs + first.pairs.max() + 1]),
+        first.class_names + second.class_names,
+    )
+
+
 def check_disjoint(pretraining: PretrainingSet) -> None:
     """Raise RuntimeError if a name key or a bitmap of the benchmark is in the pretraining set."""
     banned = {strict_key(n) for names in load_icons_metadata()["classes"] for n in names}

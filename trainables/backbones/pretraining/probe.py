@@ -1,21 +1,27 @@
-"""Frozen-feature probes of a backbone on all classes of the icons benchmark."""
+"""Frozen-feature probes of a backbone: on all classes of the icons, and on glyphs by strength."""
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from trainables.backbones.compact_vit import IMAGE_SIZE, create_compact_vit
+from trainables.data_sets.glyphs.glyph_set import load_glyphs
 from trainables.data_sets.icons.icon_set import IconSet, load_icons
+from trainables.data_sets.packed import Bytes
+from trainables.data_sets.rendition import draws_of, street
 
 WEIGHT_DECAYS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 VALIDATION_SHARE = 0.2
 ITERATIONS = 200
+GLYPH_CLASSES, GLYPH_WEIGHT_DECAY = 100, 3e-3
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +67,17 @@ def probe_features(
 
 
 def extract_features(model: nn.Module, icon_set: IconSet) -> torch.Tensor:
-    """Return the features (n, d) of all images in float32, with the model in evaluation mode."""
+    """Return the features (n, d) of all icons in float32, with the model in evaluation mode."""
+    return features_of(model, icon_set.images)
+
+
+def features_of(model: nn.Module, images: Bytes) -> torch.Tensor:
+    """Return the features (n, d) of images uint8 (n, h, w), with the model in evaluation mode."""
     was_training = model.training
     model.eval()
-    images = torch.from_numpy(icon_set.images).unsqueeze(1)
+    batches = torch.from_numpy(images).unsqueeze(1).split(256)
     with torch.inference_mode():
-        features = torch.cat([model(batch.float() / 255.0) for batch in images.split(256)])
+        features = torch.cat([model(batch.float() / 255.0) for batch in batches])
     model.train(was_training)
     return features.clone()
 
@@ -113,6 +124,35 @@ def choose_weight_decay(train: Split, seed: int) -> float:
     held_out = round(VALIDATION_SHARE * len(order))
     fit, validation = train.subset(order[held_out:]), train.subset(order[:held_out])
     return max(WEIGHT_DECAYS, key=lambda decay: linear_accuracy(fit, validation, decay))
+
+
+def glyph_accuracies(
+    model: nn.Module, strengths: Sequence[float], split: str = "validation"
+) -> list[tuple[float, float]]:
+    """Nearest class mean and linear probe on street glyphs, at each strength.
+
+    100 classes, those of `data.classes: 100`; learned on images of training families, tested on
+    those of another split. The weight decay is `GLYPH_WEIGHT_DECAY`.
+    """
+    glyphs = load_glyphs()
+    order = np.random.default_rng(0).permutation(len(glyphs.class_names))
+    chosen = np.sort(order[:GLYPH_CLASSES])
+    splits = np.array(glyphs.face_splits)[glyphs.faces]
+    rows = np.flatnonzero(np.isin(glyphs.labels, chosen) & np.isin(splits, ("train", split)))
+    draws = draws_of(
+        f"glyphs/{glyphs.class_names[label]}/{glyphs.face_names[face]}"
+        for label, face in zip(glyphs.labels[rows], glyphs.faces[rows], strict=True)
+    )
+    labels = torch.from_numpy(np.searchsorted(chosen, glyphs.labels[rows]))
+    is_train = torch.from_numpy(splits[rows] == "train")
+    accuracies = []
+    for strength in strengths:
+        images = street(glyphs.images[rows], draws, strength)
+        everything = Split(features_of(model, images), labels)
+        parts = everything.subset(is_train), everything.subset(~is_train)
+        linear = linear_accuracy(*parts, GLYPH_WEIGHT_DECAY)
+        accuracies.append((nearest_class_mean_accuracy(*parts), linear))
+    return accuracies
 
 
 def raw_pixels(icon_set: IconSet) -> torch.Tensor:

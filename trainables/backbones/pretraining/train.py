@@ -1,29 +1,60 @@
-"""Pretrains `compact_vit` on icon concepts outside the benchmark, within a wall-clock budget."""
+"""Pretrains an embedded backbone on what no benchmark has, within a wall-clock budget.
+
+`compact_vit` on icon concepts, dark on white; `plain_vit` on icon concepts and characters, half of
+each, in street renditions of any strength up to `STREET`.
+"""
 
 import argparse
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from trainables.backbones.compact_vit import IMAGE_SIZE, WIDTH, create_compact_vit
+from trainables.backbones.plain_vit import create_plain_vit
 from trainables.backbones.pretraining.augment import augment, unpack
-from trainables.backbones.pretraining.concepts import PretrainingSet, check_disjoint, collect
-from trainables.backbones.pretraining.probe import extract_features, probe_features
+from trainables.backbones.pretraining.characters import (
+    CHARACTER,
+    check_characters,
+    collect_characters,
+)
+from trainables.backbones.pretraining.concepts import (
+    PretrainingSet,
+    check_disjoint,
+    collect,
+    joined,
+)
+from trainables.backbones.pretraining.probe import (
+    extract_features,
+    glyph_accuracies,
+    probe_features,
+)
 from trainables.data_sets.icons.icon_set import load_icons
+from trainables.data_sets.rendition import random_draws, street
 
+NETWORKS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"compact_vit": partial(create_compact_vit, False), "plain_vit": create_plain_vit}
+)
+STREET = 0.5  # the largest strength in pretraining
+STRENGTHS = (0.0, 0.5, 1.0)  # of the probes
 BATCH = 128
 PROBE_WEIGHT_DECAY = 1e-3  # while training; the final figures choose it on validation
 WARM_UP_SHARE = 0.02  # of the budget
 CLIP_NORM = 1.0
-STEM_WEIGHT = 0.5  # of the loss of the second head, falling to 0 over the budget
+# Of the losses that help, all of them falling to 0 over the budget.
+STEM_WEIGHT, TEACHER_WEIGHT = 0.5, 2.0
 LABEL_SMOOTHING = 0.1
 CHECKPOINT_SECONDS = 120.0
 PROBE_AT = (1 / 3, 2 / 3)  # of the budget
@@ -40,33 +71,62 @@ class Progress:
     probes: int = 0
 
 
-class Classifier(nn.Module):
-    """The backbone with one linear head on its features and one on the mean of its input tokens.
+class Views(NamedTuple):
+    """Images (n, 1, 32, 32) in [0, 1] to learn on, and what is drawn in them, dark on white."""
 
-    The second head is thrown away later. Without it the transformer blocks stay on a plateau for
-    a long time, because the convolutions get no useful gradient through untrained blocks.
+    images: torch.Tensor
+    drawings: torch.Tensor
+
+
+class Classifier(nn.Module):
+    """The backbone with a linear head on its features, and with what helps it at first.
+
+    Blocks that are not trained yet stay on a plateau for a long time, and convolutions get no
+    useful gradient through them. So a second head looks at the mean of the input tokens, and
+    `plain_vit` also tells from its features what those of `compact_vit` are for the same drawing,
+    dark on white. Both are thrown away later.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, network: str, classes: int) -> None:
         super().__init__()
-        self.backbone = create_compact_vit(pretrained=False)
+        self.backbone = NETWORKS[network]()
         self.head = nn.Linear(WIDTH, classes)
         self.stem_norm = nn.LayerNorm(WIDTH)
         self.stem_head = nn.Linear(WIDTH, classes)
-        for head in (self.head, self.stem_head):
+        heads = [self.head, self.stem_head]
+        # In a tuple, so that it is no part of this network.
+        self.teacher = (create_compact_vit(),) if network == "plain_vit" else ()
+        if self.teacher:
+            self.teacher_head = nn.Linear(WIDTH, WIDTH)
+            heads.append(self.teacher_head)
+        for head in heads:
             nn.init.trunc_normal_(head.weight, std=0.02)
             nn.init.zeros_(head.bias)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return both logits (n, classes) of `images` (n, 1, 32, 32) in [0, 1]."""
+    def losses(self, views: Views, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of the head, and of all that helps."""
         tokens: list[torch.Tensor] = []
         patch_embed = self.backbone.get_submodule("patch_embed")
         hook = patch_embed.register_forward_hook(
             lambda _module, _inputs, output: tokens.append(output)
         )
-        features = self.backbone(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.backbone(views.images)
+            logits = self.head(features)
+            stem_logits = self.stem_head(self.stem_norm(tokens[0].mean(1)))
+            told = self.teacher_head(features) if self.teacher else None
         hook.remove()
-        return self.head(features), self.stem_head(self.stem_norm(tokens[0].mean(1)))
+        helping = STEM_WEIGHT * _cross_entropy(stem_logits, labels)
+        if told is not None:
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                taught = self.teacher[0](views.drawings).float()
+            taught = (taught - taught.mean(0)) / (taught.std(0) + 1e-3)
+            helping = helping + TEACHER_WEIGHT * functional.mse_loss(told.float(), taught)
+        return _cross_entropy(logits, labels), helping
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
 
 
 def learning_rate(peak: float, done: float) -> float:
@@ -76,12 +136,29 @@ def learning_rate(peak: float, done: float) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1.0 - WARM_UP_SHARE)))
 
 
+def views(network: str, packed: torch.Tensor, generator: np.random.Generator) -> Views:
+    """Random views of drawings."""
+    drawings = augment(unpack(packed), IMAGE_SIZE)
+    if network == "compact_vit":
+        return Views(drawings, drawings)
+    grey = drawings.squeeze(1).mul(255).round().to(torch.uint8).numpy()
+    strength = generator.random(len(grey)) * STREET
+    rendered = street(grey, random_draws(generator, len(grey)), strength)
+    return Views(torch.from_numpy(rendered).unsqueeze(1).float() / 255.0, drawings)
+
+
 def pretrain(
-    data: PretrainingSet, output: Path, minutes: float, seed: int, peak_rate: float, decay: float
+    network: str,
+    data: PretrainingSet,
+    output: Path,
+    minutes: float,
+    seed: int,
+    peak_rate: float,
+    decay: float,
 ) -> None:
     """Train until `minutes` of training are over, then write the weights to `output`."""
     torch.manual_seed(seed)
-    model = Classifier(len(data.class_names)).train()
+    model = Classifier(network, len(data.class_names)).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
     optimiser = _optimiser(model, peak_rate, decay)
     progress = Progress()
@@ -89,13 +166,15 @@ def pretrain(
     if checkpoint.is_file():
         _restore(checkpoint, model, optimiser, progress)
     packed, labels = torch.from_numpy(data.packed.copy()), torch.from_numpy(data.labels)
-    # One (concept, family) counts as much as any other, however many variants it has.
-    weights = torch.from_numpy(1.0 / np.bincount(data.pairs)[data.pairs])
+    weights = torch.from_numpy(weights_of(data))
     steps_per_epoch = math.ceil((int(data.pairs.max()) + 1) / BATCH)
+    weights_file = output / f"{network}.safetensors"
     budget = minutes * 60.0
     saved = time.monotonic()
     while progress.seconds < budget:
         order = torch.multinomial(weights, steps_per_epoch * BATCH, replacement=True)
+        # What it draws is random anew after an interruption.
+        generator = np.random.default_rng((seed, progress.steps))
         losses: list[float] = []
         for index in order.split(BATCH):
             start = time.monotonic()
@@ -103,9 +182,8 @@ def pretrain(
             rate = learning_rate(peak_rate, done)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            images = augment(unpack(packed[index]), IMAGE_SIZE)
-            stem_weight = STEM_WEIGHT * (1.0 - done)
-            losses.append(_step(model, optimiser, images, labels[index], stem_weight))
+            both = model.losses(views(network, packed[index], generator), labels[index])
+            losses.append(_step(model, optimiser, *both, 1.0 - done))
             progress.steps += 1
             progress.seconds += time.monotonic() - start
             if progress.seconds >= budget:
@@ -121,12 +199,24 @@ def pretrain(
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
             _save(checkpoint, model, optimiser, progress)
-            save_weights(model.backbone, output / "compact_vit.safetensors")
+            save_weights(model.backbone, weights_file)
         if progress.seconds >= budget * (*PROBE_AT, 2.0)[progress.probes]:
             progress.probes += 1
-            _log_probe(model.backbone, seed)
-    save_weights(model.backbone, output / "compact_vit.safetensors")
-    _log_probe(model.backbone, seed)
+            _log_probe(network, model.backbone, seed)
+    save_weights(model.backbone, weights_file)
+    _log_probe(network, model.backbone, seed)
+
+
+def weights_of(data: PretrainingSet) -> npt.NDArray[np.float64]:
+    """How often each drawing is taken: characters as often as icons, where there are both.
+
+    One (concept, family) counts as much as any other, however many variants it has.
+    """
+    weights = 1.0 / np.bincount(data.pairs)[data.pairs]
+    is_character = np.array([name.startswith(CHARACTER) for name in data.class_names])[data.labels]
+    for kind in (is_character, ~is_character):
+        weights[kind] /= weights[kind].sum()
+    return weights
 
 
 def save_weights(backbone: nn.Module, path: Path) -> None:
@@ -142,18 +232,12 @@ def save_weights(backbone: nn.Module, path: Path) -> None:
 def _step(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    stem_weight: float,
+    loss: torch.Tensor,
+    helping: torch.Tensor,
+    weight: float,
 ) -> float:
-    with torch.autocast("cpu", torch.bfloat16):
-        both = model(images)
-    loss, stem_loss = (
-        functional.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
-        for logits in both
-    )
     optimiser.zero_grad(set_to_none=True)
-    (loss + stem_weight * stem_loss).backward()
+    (loss + weight * helping).backward()
     nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimiser.step()
     return float(loss.detach())
@@ -192,7 +276,11 @@ def _restore(
     logger.info("resumed at step %d", progress.steps)
 
 
-def _log_probe(backbone: nn.Module, seed: int) -> None:
+def _log_probe(network: str, backbone: nn.Module, seed: int) -> None:
+    if network == "plain_vit":
+        for strength, both in zip(STRENGTHS, glyph_accuracies(backbone, STRENGTHS), strict=True):
+            logger.info("probe street %.2f nearest-class-mean %.4f linear %.4f", strength, *both)
+        return
     icon_set = load_icons(IMAGE_SIZE)
     features = extract_features(backbone, icon_set)
     result = probe_features(features, icon_set, seed, PROBE_WEIGHT_DECAY)
@@ -201,11 +289,24 @@ def _log_probe(backbone: nn.Module, seed: int) -> None:
     )
 
 
+def _kept(path: Path, collected: Callable[[], PretrainingSet]) -> PretrainingSet:
+    """What is in a file, collected first where there is none."""
+    if not path.is_file():
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **vars(collected()))
+        partial.replace(path)
+    with np.load(path) as arrays:
+        names = tuple(str(name) for name in arrays["class_names"])
+        return PretrainingSet(arrays["packed"], arrays["labels"], arrays["pairs"], names)
+
+
 def main() -> None:
     """Collect the drawings (once: they are kept in the output folder), check them and train."""
     parser = argparse.ArgumentParser(
         prog="python -m trainables.backbones.pretraining.train", description=__doc__
     )
+    parser.add_argument("--network", choices=sorted(NETWORKS), default="compact_vit")
+    parser.add_argument("--packages", type=Path, help="npm tarballs of fonts, for plain_vit")
     parser.add_argument("--tarball", type=Path, required=True, help="npm tarball of @iconify/json")
     parser.add_argument("--output", type=Path, required=True, help="folder for log and weights")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall clock spent on training")
@@ -221,21 +322,32 @@ def main() -> None:
         format="%(message)s",
         handlers=[
             logging.StreamHandler(),
-            logging.FileHandler(arguments.output / "compact_vit_log.txt"),
+            logging.FileHandler(arguments.output / f"{arguments.network}_log.txt"),
         ],
     )
-    cache = arguments.output / "concepts.npz"
-    if not cache.is_file():
-        np.savez(cache, **vars(collect(arguments.tarball, arguments.threads)))
-    with np.load(cache) as arrays:
-        names = tuple(str(name) for name in arrays["class_names"])
-        data = PretrainingSet(arrays["packed"], arrays["labels"], arrays["pairs"], names)
+    data = _kept(
+        arguments.output / "concepts.npz", lambda: collect(arguments.tarball, arguments.threads)
+    )
     check_disjoint(data)
+    if arguments.network == "plain_vit":
+        if arguments.packages is None:
+            parser.error("--packages must be given for plain_vit")
+        characters = _kept(
+            arguments.output / "characters.npz",
+            lambda: collect_characters(arguments.packages, arguments.threads),
+        )
+        check_characters(characters)
+        data = joined(data, characters)
     logger.info(
-        "seed %d budget %g minutes: %d images of %d (concept, family) pairs in %d concepts",
-        arguments.seed, arguments.minutes, len(data.labels), data.pairs.max() + 1, len(names),
-    )  # fmt: skip
+        "seed %d budget %g minutes: %d images of %d pairs of class and family in %d classes",
+        arguments.seed,
+        arguments.minutes,
+        len(data.labels),
+        data.pairs.max() + 1,
+        len(data.class_names),
+    )
     pretrain(
+        arguments.network,
         data,
         arguments.output,
         arguments.minutes,
