@@ -209,6 +209,14 @@ def test_an_epoch_of_an_alignment_has_as_many_steps_as_old_classes_or_all(
     assert all(not parameter.requires_grad for parameter in head.parameters())
 
 
+def test_what_is_kept_grows_with_classes() -> None:
+    """Of 3 images a class a centroid each at most, mean and variances, in both stages."""
+    trainer = SequentialTrainer(tiny("hide_prompt", FEW))
+    for task in range(1, 5):
+        held = trainer.train_task().metrics["memory/subspace_bytes"]
+        assert 0 < held <= 4 * 2 * (3 * task) * 3 * 2 * 16
+
+
 def test_an_alignment_that_diverges_is_said() -> None:
     head = torch.nn.Linear(6, 3)
     with torch.no_grad():

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tests.trainables.trials import moved, results_of, run, tiny, trained, weights
 from trainables.backbones.adapted import AdaptedBackbone
+from trainables.backbones.info import PromptPlaces
 from trainables.config import catalog
 from trainables.data.batches import to_unit
-from trainables.method import Prompting, Scored
+from trainables.method import MethodContext, Prompting, Scored, create_method
 from trainables.trainer import SequentialTrainer
 
 METHODS = [
@@ -177,6 +178,37 @@ def test_micro_batches_are_refused_where_the_loss_is_no_mean_over_images(
 ) -> None:
     with pytest.raises(ValueError, match=rf"optim.micro_batch must be null with {names}"):
         tiny(method, {**changes, "optim.micro_batch": 5})
+
+
+# Numbers that learn beside the heads, in ViT-B/16 with ten tasks.
+VIT_B: list[tuple[str, dict[str, Any], int]] = [
+    ("l2p", {"length": 10, "top_k": 4}, 84_480),
+    ("l2p", {"length": 5}, 46_080),
+    ("dual_prompt", {"e_length": 20, "candidates": "pool"}, 944_640),
+    ("dual_prompt", {"e_length": 5, "candidates": "pool"}, 253_440),
+    ("coda_prompt", {}, 3_840_000),
+    ("hide_prompt", {"length": 20}, 1_536_000 + 2_363_136),
+]
+
+
+@pytest.mark.parametrize(("method", "fields", "expected"), VIT_B)
+def test_how_many_numbers_learn_in_a_vit_b(
+    method: str, fields: dict[str, Any], expected: int
+) -> None:
+    model: Any = Mock(width=768, places=PromptPlaces(12, 768, class_position=True))
+    context = MethodContext(model, 10, torch.device("cpu"), torch.Generator(), True, (2,) * 10)
+    own: Any = create_method(catalog.declaration(method).config(**fields), context)
+    for index in range(10 if method == "hide_prompt" else 0):
+        own.begin_task(model, Mock(index=index, classes=range(2)), Mock())
+    if method == "l2p":
+        found = own.prompts.numel() + own.keys.numel()
+    elif method == "dual_prompt":
+        found = sum(tensor.numel() for tensor in (own.general, *own.own, *own.keys))
+    elif method == "coda_prompt":
+        found = sum(rows.numel() for rows in own.rows.values())
+    else:
+        found = sum(prompt.numel() for prompt in own.prompts) + own.identity.bytes // 4
+    assert found == expected
 
 
 @pytest.mark.parametrize("method", METHODS)
