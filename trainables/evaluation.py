@@ -1,5 +1,8 @@
 """What a trial is measured by: held-out images through network and scores, and diagnoses."""
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -8,7 +11,7 @@ from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import FORWARD_BATCH, to_unit
 from trainables.data.stream import ImageSet, TaskStream, joined
 from trainables.low_rank.precision import network_products
-from trainables.method import Method
+from trainables.method import Method, Prompting, Scored
 from trainables.readout import ReadOut, fit_read_out
 
 
@@ -23,6 +26,8 @@ class Evaluator:
         self._method = method
         self._stream = stream
         self._held_out = joined([task.held_out for task in stream])
+        # By task. They never change, so each image's are computed once.
+        self._queries: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def evaluate(self, tasks: int, read_out: ReadOut | None = None) -> metrics.Evaluation:
@@ -30,31 +35,33 @@ class Evaluator:
 
         A `read_out` tells their classes as well. FloatingPointError if a score is not finite.
         """
-        held_out = self._of_first(tasks)
-        scores, told = [], []
-        for batch in held_out.batches(FORWARD_BATCH):
-            features = self._features(batch)
-            scores.append(self._scores(features))
+        scores, told, chosen = [], [], []
+        for scored in self._scored_of_first(tasks):
+            scores.append(scored.logits)
             if read_out is not None:
-                told.append(read_out.told(features))
+                told.append(read_out.told(scored.features))
+            if scored.chosen is not None:
+                chosen.append(scored.chosen)
         every = torch.cat(scores)
         if not bool(torch.isfinite(every).all()):
             raise FloatingPointError(
                 f"scores must be finite, but they are not after task {tasks}; "
                 f"a smaller optim.lr may help."
             )
-        classes = [task.classes for task in self._stream.tasks[:tasks]]
-        return metrics.evaluate(every, held_out.labels, classes, torch.cat(told) if told else None)
+        return metrics.evaluate(
+            every,
+            self._of_first(tasks).labels,
+            [task.classes for task in self._stream.tasks[:tasks]],
+            torch.cat(told) if told else None,
+            torch.cat(chosen) if chosen else None,
+            isinstance(self._method, Prompting) and self._method.chosen_are == "task",
+        )
 
     @torch.no_grad()
     def per_task(self, tasks: int) -> tuple[float, ...]:
         """The accuracy on each of the first `tasks` tasks, also while a later one is trained."""
-        held_out = self._of_first(tasks)
-        told = [
-            self._scores(self._features(batch)).argmax(1)
-            for batch in held_out.batches(FORWARD_BATCH)
-        ]
-        right = (torch.cat(told) == held_out.labels).double()
+        told = [scored.logits.argmax(1) for scored in self._scored_of_first(tasks)]
+        right = (torch.cat(told) == self._of_first(tasks).labels).double()
         sizes = [len(task.held_out) for task in self._stream.tasks[:tasks]]
         return tuple(float(own.mean()) for own in right.split(sizes))
 
@@ -65,31 +72,63 @@ class Evaluator:
         A diagnosis that no learner may use. FloatingPointError if a feature is not finite.
         """
         train = joined([task.train for task in self._stream])
-        features = (self._features(batch) for batch in train.batches(FORWARD_BATCH))
+        features = (self._scored(batch).features for batch in train.batches(FORWARD_BATCH))
         return fit_read_out(features, train.labels, self._stream[-1].classes.stop)
 
     @torch.no_grad()
     def timed(self, most: int, device: torch.device) -> tuple[int, float]:
-        """Evaluates up to `most` held-out images, for nothing; their number and the seconds."""
+        """Evaluates up to `most` held-out images, for nothing; their number and the seconds.
+
+        Where the method has prompts, queries are known before, as for all images of old tasks.
+        """
         images = self._held_out.first(min(most, len(self._held_out)))
+        ends = itertools.accumulate(len(task.held_out) for task in self._stream)
+        queries = self._queries_of_first(1 + sum(end < len(images) for end in ends))
         clock = usage.Clock(device)
-        for batch in images.batches(FORWARD_BATCH):
-            self._scores(self._features(batch))
+        for batch, known in _with_queries(images, queries):
+            self._scored(batch, known)
         return len(images), clock.lap("evaluate")
 
     def _of_first(self, tasks: int) -> ImageSet:
         return self._held_out.first(sum(len(task.held_out) for task in self._stream.tasks[:tasks]))
 
-    def _features(self, batch: Tensor) -> Tensor:
-        """Features (n, width) of pixels, products of the network taken as in training."""
-        with network_products(batch.device):
-            features: Tensor = self._model(to_unit(batch))
-        return features
+    def _scored_of_first(self, tasks: int) -> Iterator[Scored]:
+        """The held-out images of the first `tasks` tasks, batch by batch."""
+        for batch, known in _with_queries(self._of_first(tasks), self._queries_of_first(tasks)):
+            yield self._scored(batch, known)
 
-    def _scores(self, features: Tensor) -> Tensor:
-        """Scores (n, classes seen), products of the heads taken as in training."""
-        with network_products(features.device):
-            return self._method.logits(features)
+    def _scored(self, batch: Tensor, queries: Tensor | None = None) -> Scored:
+        """Scores and features of pixels, products of network and heads taken as in training."""
+        with network_products(batch.device):
+            images = to_unit(batch)
+            if isinstance(self._method, Prompting):
+                return self._method.forward(self._model, images, None, queries)
+            features = self._model(images)
+            return Scored(self._method.logits(features), features, features.new_zeros(()))
+
+    def _queries_of_first(self, tasks: int) -> Tensor | None:
+        """Queries (n, width) of the held-out images of the first tasks; None without prompts.
+
+        Batches end with a task, so that a resumed trial finds the same bits.
+        """
+        if not isinstance(self._method, Prompting):
+            return None
+        for task in self._stream.tasks[:tasks]:
+            if task.index not in self._queries:
+                images = (to_unit(batch) for batch in task.held_out.batches(FORWARD_BATCH))
+                self._queries[task.index] = torch.cat([self._model.query(own) for own in images])
+        return torch.cat([self._queries[index] for index in range(tasks)])
+
+
+def _with_queries(
+    images: ImageSet, queries: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Batches of pixels with their queries, of which there may be more."""
+    batches = images.batches(FORWARD_BATCH)
+    if queries is None:
+        yield from zip(batches, itertools.repeat(None), strict=False)
+    else:
+        yield from zip(batches, queries[: len(images)].split(FORWARD_BATCH), strict=True)
 
 
 class Watch:

@@ -3,10 +3,13 @@
 import bisect
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from itertools import repeat
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from trainables.backbones.adapted import AdaptedBackbone
@@ -14,7 +17,29 @@ from trainables.config import OptimConfig
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
 from trainables.low_rank.precision import network_products
-from trainables.method import Method, ParamGroup
+from trainables.method import Forward, Method, ParamGroup, Prompting, Scored, Stage, Staged
+
+# Scores of images and of their queries, where these are known.
+Score: TypeAlias = Callable[[Tensor, Tensor | None], Scored]
+
+
+def stages_of(
+    method: Method, groups: list[ParamGroup], task: Task, optim: OptimConfig
+) -> list[tuple[Stage, OptimConfig]]:
+    """The trainings of a task, and how each is done: one of `groups` unless the method has several.
+
+    A stage with epochs of its own has a cosine over them.
+    """
+    stages = method.stages(task) if isinstance(method, Staged) else [Stage(groups)]
+    return [
+        (
+            stage,
+            optim
+            if stage.epochs is None
+            else replace(optim, epochs=stage.epochs, schedule="cosine", milestones=()),
+        )
+        for stage in stages
+    ]
 
 
 def train_epochs(
@@ -25,10 +50,12 @@ def train_epochs(
     train: TaskImages,
     optim: OptimConfig,
     after_step: Callable[[], None] | None = None,
+    forward: Forward | None = None,
 ) -> float | None:
     """Runs all epochs; returns the mean loss of the last one, None if nothing is trained.
 
     `after_step` is called after each step; it must change nothing and draw no random number.
+    `forward` stands in for that of a prompting method.
     FloatingPointError if the mean loss of an epoch or the weights are no longer finite.
     """
     model.requires_grad_(False)
@@ -39,13 +66,22 @@ def train_epochs(
         parameter.requires_grad_(True)
     optimizer = create_optimizer(groups, optim)
     schedule = create_schedule(optimizer, optim, math.ceil(len(train) / optim.batch_size))
+    score, queries = None, None
+    if isinstance(method, Prompting):
+        score = partial(_scored, forward or method.forward, model, task)
+        queries = known_queries(model, train)
     total = torch.zeros((), device=trained[0].device)
     for epoch in range(optim.epochs):
         total.zero_()
-        for images, labels in train.shuffled():
+        for places, images, labels in train.drawn():
             optimizer.zero_grad(set_to_none=True)
+            known = None if queries is None else queries[places]
             with network_products(images.device):
-                loss = backward(model, method, images, labels, task.classes, optim.micro_batch)
+                loss = backward(
+                    model, method, images, labels, task.classes, optim.micro_batch, score, known
+                )
+            if optim.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, optim.clip_norm)
             optimizer.step()
             # Fused optimizers do not: what is kept of a weight tells by its version.
             increment_version(trained)
@@ -70,23 +106,35 @@ def backward(
     labels: Tensor,
     classes: range,
     micro_batch: int | None,
+    score: Score | None = None,
+    queries: Tensor | None = None,
 ) -> Tensor:
     """Adds the gradients of a batch's mean loss to the parameters; returns that loss.
 
+    `score` maps images and their `queries` (None: not known) in place of model and method.
     Micro-batches count by their share of the images: the loss of every method is a mean over
-    images. The sum differs from the whole batch's by rounding.
+    images, or its config refuses them. The sum differs from the whole batch's by rounding.
     """
     if micro_batch is None or micro_batch >= len(labels):
-        loss = method.loss(method.logits(model(images)), labels, classes)
+        loss = _loss(model, method, images, labels, classes, score, queries)
         loss.backward()
         return loss.detach()
     mean = torch.zeros((), device=images.device)
-    for some, theirs in zip(images.split(micro_batch), labels.split(micro_batch), strict=True):
+    known = repeat(None) if queries is None else queries.split(micro_batch)
+    parts = zip(images.split(micro_batch), labels.split(micro_batch), known, strict=False)
+    for some, theirs, own in parts:
         share = len(theirs) / len(labels)
-        loss = share * method.loss(method.logits(model(some)), theirs, classes)
+        loss = share * _loss(model, method, some, theirs, classes, score, own)
         loss.backward()
         mean += loss.detach()
     return mean
+
+
+def known_queries(model: AdaptedBackbone, train: TaskImages) -> Tensor | None:
+    """Queries (n, width) of all images of a task, where training never changes these."""
+    if train.augmentation != "none":
+        return None
+    return torch.cat([model.query(images) for images in train.plain()])
 
 
 def create_optimizer(groups: list[ParamGroup], config: OptimConfig) -> torch.optim.Optimizer:
@@ -94,12 +142,12 @@ def create_optimizer(groups: list[ParamGroup], config: OptimConfig) -> torch.opt
 
     It is fused: one call for all parameters, in place of several for each.
     """
-    rates = {"alpha": config.alpha_lr, "head": config.head_lr}
+    rates = {"alpha": config.alpha_lr, "head": config.head_lr, "prompt": config.prompt_lr}
     decays = {"alpha": config.alpha_weight_decay}
     settings: list[dict[str, Any]] = [
         {
             "params": group.parameters,
-            "lr": _first(rates.get(group.role), config.lr),
+            "lr": _first(group.lr, _first(rates.get(group.role), config.lr)),
             "weight_decay": _first(decays.get(group.role), config.weight_decay),
         }
         for group in groups
@@ -130,17 +178,41 @@ def learning_rate_factor(config: OptimConfig, step: int, batches: int) -> float:
         # A milestone that is named twice counts twice.
         return config.step_factor ** bisect.bisect_right(sorted(config.milestones), epoch)
     if config.schedule == "released_cosine":
+        return _released_cosine(epoch - 1, config.epochs)
+    if config.schedule == "released_cosine_once":
         return _released_cosine(epoch, config.epochs)
     return 1.0
 
 
 def _released_cosine(epoch: int, epochs: int) -> float:
-    """f(e) = cos(99π e / (200 (K − 1))); the K epochs take f(0), f(0), f(1), …, f(K − 2)."""
+    """cos(99π e / (200 (K − 1))) with e from 0 to K − 1, which any other epoch is brought to."""
     if epochs == 1:
         return 1.0
     # After the last epoch the schedule is stepped once more, for nobody.
-    taken = min(max(epoch - 1, 0), epochs - 1)
+    taken = min(max(epoch, 0), epochs - 1)
     return math.cos(99.0 * math.pi * taken / (200.0 * (epochs - 1)))
+
+
+def _scored(
+    forward: Forward, model: AdaptedBackbone, task: Task, images: Tensor, queries: Tensor | None
+) -> Scored:
+    return forward(model, images, task, queries)
+
+
+def _loss(
+    model: AdaptedBackbone,
+    method: Method,
+    images: Tensor,
+    labels: Tensor,
+    classes: range,
+    score: Score | None,
+    queries: Tensor | None,
+) -> Tensor:
+    """The mean loss of images."""
+    if score is None:
+        return method.loss(method.logits(model(images)), labels, classes)
+    scored = score(images, queries)
+    return method.loss(scored.logits, labels, classes) + scored.penalty
 
 
 def _first(own: float | None, common: float) -> float:

@@ -1,6 +1,7 @@
 """One linear head a task, read together at test time."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ def start_head(head: nn.Linear, init: str, generator: torch.Generator) -> None:
 
     "small_normal": weight normal with deviation 0.02, bias 0, so that heads stay comparable.
     "linear": torch's own, weight and bias uniform within 1/√width (deviation 1/√(3·width)).
-    "uniform_fan": weight uniform with deviation 1/√width, bias 0.
+    "uniform_fan": weight uniform with deviation 1/√width, bias 0. "zero": both 0.
     """
     bound = head.in_features**-0.5
     with torch.no_grad():
@@ -27,9 +28,12 @@ def start_head(head: nn.Linear, init: str, generator: torch.Generator) -> None:
             head.bias.uniform_(-bound, bound, generator=generator)
         elif init == "uniform_fan":
             head.weight.uniform_(-(3**0.5) * bound, 3**0.5 * bound, generator=generator)
+        elif init == "zero":
+            head.weight.zero_()
         else:
             raise ValueError(
-                f"method.head_init must be small_normal, linear or uniform_fan, but got {init!r}."
+                f"method.head_init must be zero, small_normal, linear or uniform_fan, "
+                f"but got {init!r}."
             )
 
 
@@ -39,7 +43,7 @@ class TaskHeads:
     Training only the newest with a loss over its own logits is both papers' classifier: InfLoRA's
     head per task, and SD-LoRA's growing layer, whose older rows get no gradient. `init` is how
     each starts (see `start_head`); `normalise` puts a layer normalisation without weights before
-    them.
+    them. `ahead` are the classes of heads that are there from the start, of all tasks or none.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class TaskHeads:
         generator: torch.Generator,
         init: str,
         normalise: bool = False,
+        ahead: Sequence[int] = (),
     ) -> None:
         self._width = width
         self._device = device
@@ -56,6 +61,8 @@ class TaskHeads:
         self._init = init
         self._normalise = normalise
         self._heads: list[nn.Linear] = []
+        for classes in ahead:
+            self.add(classes)
 
     @property
     def tasks(self) -> list[range]:
@@ -73,6 +80,12 @@ class TaskHeads:
         start_head(head, self._init, self._generator)
         self._heads.append(head.to(self._device))
         return list(self._heads[-1].parameters())
+
+    def open(self, task: int, classes: int) -> list[nn.Parameter]:
+        """The parameters of a task's head; it is added unless it was there from the start."""
+        if task == len(self._heads):
+            return self.add(classes)
+        return list(self._heads[task].parameters())
 
     def parameters(self) -> list[nn.Parameter]:
         """Weights and biases of the heads of all tasks."""
@@ -93,8 +106,9 @@ class TaskHeads:
 
     @torch.no_grad()
     def overwrite(self, weight: Tensor, bias: Tensor) -> None:
-        """Takes over what `joined` gave, trained further."""
-        for head, classes in zip(self._heads, self.tasks, strict=True):
+        """Takes over what `joined` gave of the first classes or all, trained further."""
+        tasks = [classes for classes in self.tasks if classes.stop <= len(weight)]
+        for head, classes in zip(self._heads, tasks, strict=False):
             head.weight.copy_(weight[classes.start : classes.stop])
             head.bias.copy_(bias[classes.start : classes.stop])
 

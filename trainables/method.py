@@ -1,8 +1,9 @@
 """The Method protocol: what one continual-learning method adds to the sequential trainer."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +20,23 @@ from trainables.data.stream import Task
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that share a learning rate: optim.lr, optim.alpha_lr or optim.head_lr."""
+    """Parameters that share a learning rate: that of their role in `optim`, or `lr` of their own.
 
-    role: Literal["up", "alpha", "head", "backbone"]
+    Roles with a rate are "alpha", "head" and "prompt"; the others have optim.lr.
+    """
+
+    role: Literal["up", "alpha", "head", "backbone", "prompt"]
     parameters: list[nn.Parameter]
+    lr: float | None = None
 
 
 class Method(Protocol):
     """One method; it is built once a trial and sees the tasks in order.
 
     Its `method.py` has `create(config, context)`. `trains_backbone` says that checkpoints must hold
-    the whole network. One that is also `Rehearsing` trains on the images of all tasks seen so far.
+    the whole network. One that is also `Rehearsing` trains on the images of all tasks seen so far,
+    one that is `Prompting` scores images and not features, one that is `Staged` trains a task more
+    than once.
     """
 
     trains_backbone: bool
@@ -71,14 +78,95 @@ class Rehearsing(Protocol):
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What a prompting method makes of n images.
+
+    `logits` (n, classes seen, or more) of the `features` (n, width); `penalty`, a number that is
+    added to the loss; `chosen` (n, prompts), whether a prompt was chosen for an image, None where
+    nothing is chosen.
+    """
+
+    logits: Tensor
+    features: Tensor
+    penalty: Tensor
+    chosen: Tensor | None = None
+
+
+@runtime_checkable
+class Prompting(Protocol):
+    """A method that maps images to scores by itself, since its prompts depend on them.
+
+    `chosen_are` says what the columns of `Scored.chosen` are: prompts of a pool, or tasks.
+    """
+
+    chosen_are: Literal["prompt", "task"]
+
+    def forward(
+        self,
+        model: AdaptedBackbone,
+        images: Tensor,
+        task: Task | None = None,
+        queries: Tensor | None = None,
+    ) -> Scored:
+        """Scores images (n, c, h, w); `task` is the one that is trained, None at test.
+
+        `queries` are their features without prompts (`AdaptedBackbone.query`), where they are
+        known already.
+        """
+        ...
+
+    def exported(self, model: AdaptedBackbone) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Prompts by name and how `PromptedNetwork` applies them.
+
+        ValueError if an image is not scored by itself.
+        """
+        ...
+
+
+# As `Prompting.forward`.
+Forward: TypeAlias = Callable[[AdaptedBackbone, Tensor, Task | None, Tensor | None], Scored]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a task: what learns, and for how long.
+
+    `epochs` of its own come with a cosine of their own, None are optim's. `forward` scores images
+    in place of the method's.
+    """
+
+    groups: list[ParamGroup]
+    epochs: int | None = None
+    forward: Forward | None = None
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A prompting method that trains a task in several stages, one after the other.
+
+    `more_epochs` are those of the stages that have their own.
+    """
+
+    more_epochs: int
+
+    def stages(self, task: Task) -> list[Stage]:
+        """The trainings of a task that `begin_task` began, in place of the groups that it gave."""
+        ...
+
+
+@dataclass(frozen=True)
 class MethodContext:
-    """What a method is built with beside its config; `diagnostics` says whether to measure."""
+    """What a method is built with beside its config; `diagnostics` says whether to measure.
+
+    `task_sizes` are the classes of each of the `tasks`, where they are known.
+    """
 
     model: AdaptedBackbone
     tasks: int
     device: torch.device
     generator: torch.Generator
     diagnostics: bool = True
+    task_sizes: tuple[int, ...] = ()
 
 
 def adapted_backbone(config: TrialConfig) -> AdaptedBackbone:

@@ -1,5 +1,6 @@
 """Metrics of class-incremental learning from predictions and from the accuracy matrix."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,18 +22,51 @@ class Evaluation:
     task_prediction_accuracy: float
     recency_bias: float = float("nan")
     readout_accuracy: float | None = None
+    choice: "Choice | None" = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method with prompts chose for the images: `shares` of them that got each prompt.
+
+    `right` is the share that got the prompt of their own task, None where prompts have none.
+    """
+
+    shares: tuple[float, ...]
+    right: float | None
+
+    def summary(self) -> dict[str, float]:
+        """As prompt/…: how many were chosen at all, as how many equally often, and each share."""
+        values = {"prompt/used": float(sum(share > 0 for share in self.shares))}
+        total = sum(self.shares)
+        parts = [share / total for share in self.shares if share > 0]
+        values["prompt/used_equally"] = math.exp(-sum(part * math.log(part) for part in parts))
+        name = "prompt" if self.right is None else "task"
+        for number, share in enumerate(self.shares, start=1):
+            values[f"prompt/chosen/{name}_{number:02d}"] = share
+        if self.right is not None:
+            values["prompt/task_inferred"] = self.right
+        return values
 
 
 def evaluate(
-    logits: Tensor, labels: Tensor, tasks: Sequence[range], read_out: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    tasks: Sequence[range],
+    read_out: Tensor | None = None,
+    chosen: Tensor | None = None,
+    by_task: bool = False,
 ) -> Evaluation:
     """Scores `logits` (n, classes seen) against `labels` (n,), given the classes of each task.
 
-    `read_out` (n,) are the classes that a read-out of the features told. Images weigh equally in
-    all but `per_task`.
+    Columns beyond are of classes not seen yet, and an image given to one of them is told wrong.
+    `read_out` (n,) are the classes that a read-out of the features told, `chosen` (n, prompts)
+    whether an image got a prompt, where column t is of task t if they are `by_task`. Images weigh
+    equally in all but `per_task`.
     """
+    unseen = torch.full((logits.shape[1] - tasks[-1].stop,), -1)
     task_of_class = torch.cat(
-        [torch.full((len(classes),), index) for index, classes in enumerate(tasks)]
+        [torch.full((len(classes),), index) for index, classes in enumerate(tasks)] + [unseen]
     ).to(labels.device)
     predicted = logits.argmax(1)
     task = task_of_class[labels]
@@ -47,6 +81,7 @@ def evaluate(
         task_prediction_accuracy=_share(task_of_class[predicted] == task),
         recency_bias=_share(task_of_class[predicted[task < newest]] == newest),
         readout_accuracy=None if read_out is None else _share(read_out == labels),
+        choice=None if chosen is None else _choice(chosen, task if by_task else None),
     )
 
 
@@ -117,7 +152,10 @@ def while_learning(
 def summarise(
     matrix: Sequence[Sequence[float]], accuracies: Sequence[float], last: Evaluation, split: str
 ) -> dict[str, float]:
-    """All accuracy metrics after the newest task, named `split`/…; `accuracies` are A_1 … A_t."""
+    """All accuracy metrics after the newest task, named `split`/…; `accuracies` are A_1 … A_t.
+
+    With what was chosen, as prompt/…, where there are prompts.
+    """
     values = {
         "accuracy": last.accuracy,
         "average_anytime_accuracy": sum(accuracies) / len(accuracies),
@@ -134,7 +172,13 @@ def summarise(
         values["readout_accuracy"] = last.readout_accuracy
         values["lost/heads"] = last.readout_accuracy - last.accuracy
         values["lost/inference"] = last.task_known_accuracy - last.accuracy
-    return {f"{split}/{name}": value for name, value in values.items()}
+    chosen = {} if last.choice is None else last.choice.summary()
+    return {f"{split}/{name}": value for name, value in values.items()} | chosen
+
+
+def _choice(chosen: Tensor, task: Tensor | None) -> Choice:
+    right = None if task is None else _share(chosen.gather(1, task[:, None]))
+    return Choice(tuple(chosen.double().mean(0).tolist()), right)
 
 
 def _share(hits: Tensor) -> float:

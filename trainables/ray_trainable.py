@@ -30,7 +30,8 @@ class ContinualTrainable(tune.Trainable):
     holds `failed` (the error), `reason` ("diverged" or "out_of_memory"), `task` and no metrics.
     The first time that memory runs out, the task is trained again from the last task boundary in
     micro-batches of half the size, whose gradients add up to the same batch; from then on
-    memory/micro_batch is among the metrics.
+    memory/micro_batch is among the metrics. A method whose loss is no mean over images has no
+    second try.
 
     `config` may hold "resume_from", the absolute path of a checkpoint's folder. It is read when
     the first step begins, unless Ray restores a checkpoint of its own before: by then the folder
@@ -65,6 +66,8 @@ class ContinualTrainable(tune.Trainable):
         chunk, again = self._trainer.chunk, self._kept_tasks == self._seen
         result = self._attempt(afresh=False)
         if result.get("reason") != OUT_OF_MEMORY or self._reduced or chunk < 2 or not again:
+            return result
+        if not self._divisible():
             return result
         self._reduced, self._failed = True, False
         self._params[MICRO_BATCH] = chunk // 2
@@ -132,6 +135,13 @@ class ContinualTrainable(tune.Trainable):
         assigned = get_runtime_context().get_accelerator_ids().get("GPU")
         device = "cuda" if assigned and torch.cuda.is_available() else "cpu"
         self._trainer = SequentialTrainer(TrialConfig.from_params(self._params), device)
+
+    def _divisible(self) -> bool:
+        """Whether a batch may go through the network in parts."""
+        from trainables.config import PromptingConfig
+
+        method = self._trainer.config.method
+        return not isinstance(method, PromptingConfig) or method.whole_batch is None
 
     def _take_up(self) -> None:
         """Restores the trainer from `resume_from`, once."""

@@ -13,8 +13,8 @@ from trainables.config import CAME_LATER, TrialConfig
 from trainables.data.batches import TaskImages
 from trainables.data.stream import ImageSet, Task, class_incremental, joined
 from trainables.evaluation import Evaluator, Watch
-from trainables.fitting import train_epochs
-from trainables.method import MethodContext, Rehearsing, adapted_backbone, create_method
+from trainables.fitting import stages_of, train_epochs
+from trainables.method import MethodContext, Rehearsing, Staged, adapted_backbone, create_method
 
 CHECKPOINT_NAME = "trainer.pt"
 CHECKPOINT_VERSION = 3
@@ -65,8 +65,9 @@ class SequentialTrainer:
             # The tensor cores' own layout for convolutions: without it each one is turned round.
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         context = MethodContext(
-            self._model, len(self._stream), self._device, self._generator, config.diagnostics
-        )
+            self._model, len(self._stream), self._device, self._generator, config.diagnostics,
+            config.data.task_sizes,
+        )  # fmt: skip
         self._method = create_method(config.method, context)
         self._evaluator = Evaluator(self._model, self._method, self._stream)
         self._matrix: list[tuple[float, ...]] = []
@@ -129,9 +130,12 @@ class SequentialTrainer:
         groups, recorded = self._method.begin_task(self._model, task, train)
         clock.lap("design")
         trained_on = self._to_train_on(train)
-        optim = self.config.optim
         watch = self._watch(clock)
-        loss = train_epochs(self._model, self._method, groups, task, trained_on, optim, watch)
+        loss, epochs = None, 0
+        for stage, optim in stages_of(self._method, groups, task, self.config.optim):
+            arguments = (self._model, self._method, stage.groups, task, trained_on, optim, watch)
+            loss = train_epochs(*arguments, stage.forward)
+            epochs += optim.epochs
         train_seconds = clock.lap("train")
         recorded |= self._method.end_task(self._model, task, train)
         clock.lap("absorb")
@@ -150,7 +154,7 @@ class SequentialTrainer:
             self._lows.append(tuple(map(min, watch.lows, evaluation.per_task)))
             recorded |= metrics.while_learning(self._matrix, self._lows, split)
         recorded |= clock.seconds | usage.memory(self._state(), self._device)
-        images = 0 if loss is None else len(trained_on) * optim.epochs
+        images = 0 if loss is None else len(trained_on) * epochs
         recorded["time/images_per_second"] = images / max(train_seconds, 1e-9)
         if loss is not None:
             recorded["train/loss"] = loss
@@ -224,7 +228,8 @@ class SequentialTrainer:
     def _looks(self, epoch: int) -> int:
         """How often old tasks are evaluated in a task with `epoch` images in each epoch."""
         optim, every = self.config.optim, self.config.evaluation.during
-        steps = optim.epochs * math.ceil(epoch / optim.batch_size)
+        more = self._method.more_epochs if isinstance(self._method, Staged) else 0
+        steps = (optim.epochs + more) * math.ceil(epoch / optim.batch_size)
         return steps // every if every is not None and self._confirms else 0
 
     def _state(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ LIMIT = 3
 FOLLOWS = {
     "optim.alpha_lr": "optim.lr",
     "optim.head_lr": "optim.lr",
+    "optim.prompt_lr": "optim.lr",
     "optim.alpha_weight_decay": "optim.weight_decay",
 }
 

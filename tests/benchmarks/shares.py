@@ -51,7 +51,8 @@ class Shares:
                 until.enter_context(mock.patch.object(owner, name, by(vars(owner)[name])))
 
             replace(usage.Clock, "lap", self._lapping)
-            replace(AdaptedBackbone, "_features", lambda call: self._timed(call, None))
+            for name in ("_features", "prompted"):
+                replace(AdaptedBackbone, name, lambda call: self._timed(call, None))
             replace(SequentialTrainer, "save", lambda call: self._timed(call, "checkpoint"))
             replace(torch.Tensor, "backward", lambda call: self._timed(call, "backward"))
             for name in ("shuffled", "plain"):

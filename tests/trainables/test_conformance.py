@@ -4,10 +4,10 @@ Method and network meet in the adapted layers alone, so a push tries every metho
 and a method of each kind on the others; all pairs are tried nightly.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +17,8 @@ from trainables.config import catalog
 from trainables.trainer import SequentialTrainer
 
 NETWORKS = ("test_vit", "test_swin", "test_convnext")
+# Prompts enter plain transformers alone: one with a class token, one without.
+PROMPTED = ("test_vit", "compact_vit")
 # On every network at each push: branches that are merged, branches that are kept, no branches.
 EVERYWHERE = ("inflora", "sd_lora", "sequential")
 SCORES = (
@@ -32,15 +34,43 @@ REQUIRED = {
 }
 
 
+nightly = pytest.mark.nightly
+
+
 def pairs(on_push: Callable[[str, str], bool]) -> pytest.MarkDecorator:
     """All pairs of a method and a network, of which those that are not `on_push` run nightly."""
     return pytest.mark.parametrize(
         ("method", "network"),
         [
-            pytest.param(*pair, marks=() if on_push(*pair) else pytest.mark.nightly)
-            for pair in itertools.product(catalog.methods(), NETWORKS)
+            pytest.param(method, network, marks=() if on_push(method, network) else nightly)
+            for method in catalog.methods()
+            for network in (PROMPTED if has_prompts(method) else NETWORKS)
         ],
     )
+
+
+# Prompts for the five tokens of test_vit, among which those of published lengths would be most.
+# fmt: off
+FEW_ROWS: dict[str, dict[str, Any]] = {
+    "l2p": {"method.length": 1, "method.top_k": 1, "optim.head_lr": 0.03, "optim.epochs": 40},
+    "dual_prompt": {
+        "method.g_length": 1, "method.e_length": 2, "optim.head_lr": 0.03, "optim.epochs": 40,
+    },
+    "coda_prompt": {"method.length": 2, "method.components": 4, "optim.prompt_lr": 0.01},
+    "hide_prompt": {"method.length": 2},
+}
+# fmt: on
+
+
+def has_prompts(method: str) -> bool:
+    return hasattr(catalog.declaration(method).config, "check_prompts")
+
+
+def on(network: str) -> dict[str, Any]:
+    """What chooses a network and images that it takes."""
+    if network != "compact_vit":
+        return {"backbone.name": network}
+    return {"backbone.name": network, "backbone.pretrained": True, "data.image_size": 32}
 
 
 def is_base(method: str) -> bool:
@@ -55,7 +85,7 @@ def test_reports_every_metric_and_resumes_bit_exactly(
     method: str, network: str, tmp_path: Path
 ) -> None:
     confirmation = {"data.evaluation": "test", "evaluation.during": 2}
-    config = tiny(method, {"backbone.name": network, **confirmation})
+    config = tiny(method, {**on(network), **confirmation})
     whole, resumed = SequentialTrainer(config), SequentialTrainer(config)
     results = run(whole, 2)
     whole.save(tmp_path)
@@ -80,7 +110,7 @@ def test_reports_every_metric_and_resumes_bit_exactly(
 @every_pair
 def test_frozen_weights_stay(method: str, network: str) -> None:
     """Only a method that says so moves the network; the others move adapted rows at most."""
-    trainer = SequentialTrainer(tiny(method, {"backbone.name": network, "data.tasks": 2}))
+    trainer = SequentialTrainer(tiny(method, {**on(network), "data.tasks": 2}))
     before = weights(trainer)
     adapted = {
         f"{path}.base.weight": layer
@@ -108,12 +138,13 @@ def test_frozen_weights_stay(method: str, network: str) -> None:
 def test_learns_well_above_chance(method: str, network: str) -> None:
     """Over 12 classes; guessing gives 1/12 overall and 1/3 within a task."""
     changes = {
-        "backbone.name": network,
+        **on(network),
         "data.train_per_class": 16,
         "data.augmentation": "none",
         "optim.epochs": 20,
         "optim.lr": 2e-4 if method == "sequential" else 2e-3,
         "optim.head_lr": 0.1,
+        **FEW_ROWS.get(method, {}),
     }
     last = results_of(method, changes)[-1]
     assert last.metrics["val/task_known_accuracy"] > 0.5
@@ -125,7 +156,7 @@ def test_learns_well_above_chance(method: str, network: str) -> None:
 def test_sixty_tasks_with_exhausted_subspaces(method: str, network: str) -> None:
     """Far more tasks than the layers have room for: no NaN, no crash, a result for each."""
     changes = {
-        "backbone.name": network,
+        **on(network),
         "data.classes": None,
         "data.tasks": 60,
         "data.train_per_class": 3,
@@ -145,3 +176,27 @@ def test_sixty_tasks_with_exhausted_subspaces(method: str, network: str) -> None
         assert all(math.isfinite(value) for value in result.metrics.values())
     if "subspace/dim_free" in results[-1].metrics:
         assert results[-1].metrics["subspace/exhausted_layers"] > 0
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("method", [name for name in catalog.methods() if has_prompts(name)])
+def test_250_tasks_of_prompts(method: str) -> None:
+    """As many as icons allow and more: pools and components follow, nothing is silently empty."""
+    changes = {
+        **on("compact_vit"),
+        "data.name": "icons",
+        "data.classes": 250,
+        "data.tasks": 250,
+        "data.train_per_class": 3,
+        "optim.epochs": 1,
+    }
+    if method == "coda_prompt":
+        changes |= {"method.components_per": "task", "method.components": 1}
+    results = results_of(method, changes)
+    assert len(results) == 250
+    for result in results:
+        assert all(math.isfinite(value) for value in result.metrics.values())
+    last = results[-1].metrics
+    assert last["prompt/used"] > 1
+    if method != "l2p":
+        assert "prompt/chosen/task_250" in last

@@ -32,6 +32,9 @@ def numbers(state: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("method", catalog.methods())
 def test_micro_batches_train_what_the_whole_batch_does(method: str) -> None:
     changes = {**STEPS, "data.tasks": 2}
+    if method == "hide_prompt":
+        # With this term the loss is no mean over images, and micro-batches are refused.
+        changes["method.contrastive"] = 0.0
     whole, parts = trained(method, changes), trained(method, {**changes, "optim.micro_batch": 5})
     for key in ("model", "method"):
         pairs = zip(numbers(whole._state()[key]), numbers(parts._state()[key]), strict=True)

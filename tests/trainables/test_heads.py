@@ -39,6 +39,35 @@ def test_heads_are_read_side_by_side_and_only_the_newest_learns() -> None:
     assert sum(parameter.numel() for parameter in heads.parameters()) == 6 * (5 + 1)
 
 
+def test_heads_may_be_there_from_the_start() -> None:
+    """The one of the task learns; all of them score."""
+    heads = TaskHeads(5, torch.device("cpu"), seeded(), "linear", ahead=(2, 4))
+    assert heads.tasks == [range(2), range(2, 6)]
+    features = torch.randn(3, 5)
+    before = heads.logits(features).detach()
+    (weight, bias) = heads.open(1, 4)
+    assert (weight.shape, bias.shape) == ((4, 5), (4,)) and heads.tasks == [range(2), range(2, 6)]
+    assert torch.equal(heads.logits(features), before)
+    assert heads.open(2, 3)[0].shape == (3, 5)
+    assert heads.logits(features).shape == (3, 9)
+
+
+def test_only_the_first_heads_are_overwritten_where_there_are_no_more() -> None:
+    heads = heads_of()
+    for classes in (2, 3):
+        heads.add(classes)
+    weight, bias = (tensor.detach().clone() for tensor in heads.joined())
+    heads.overwrite(torch.ones(2, 5), torch.ones(2))
+    after, after_bias = heads.joined()
+    assert bool((after[:2] == 1).all()) and torch.equal(after[2:], weight[2:])
+    assert bool((after_bias[:2] == 1).all()) and torch.equal(after_bias[2:], bias[2:])
+
+
+def test_a_head_may_start_at_zero() -> None:
+    heads = TaskHeads(5, torch.device("cpu"), seeded(), "zero")
+    assert not any(bool(parameter.any()) for parameter in heads.add(3))
+
+
 def test_normalised_heads_read_features_of_mean_0_and_deviation_1() -> None:
     plain, normalising = heads_of(), heads_of(normalise=True)
     for heads in (plain, normalising):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -54,6 +56,35 @@ def test_evaluation_by_hand() -> None:
     assert result == metrics.Evaluation(0.5, (0.5, 0.5), 0.75, 0.75, 0.5)
     told = torch.tensor([0, 1, 2, 0])
     assert metrics.evaluate(logits, labels, tasks, told).readout_accuracy == 0.75
+
+
+def test_images_given_to_classes_that_were_never_seen_are_told_wrong() -> None:
+    logits = torch.tensor([[3.0, 1, 0, 9], [1.0, 2, 3, 0], [0.0, 0, 1, 0]])
+    result = metrics.evaluate(logits, torch.tensor([0, 1, 2]), [range(0, 2), range(2, 3)])
+    # The first goes to class 3, of a task to come; within its own task it is right.
+    assert result == metrics.Evaluation(1 / 3, (0.0, 1.0), 1.0, 1 / 3, 0.5)
+
+
+def test_what_was_chosen_by_hand() -> None:
+    logits, labels = torch.eye(4), torch.arange(4)
+    tasks = [range(0, 2), range(2, 4)]
+    chosen = torch.tensor([[1, 0], [0, 1], [0, 1], [0, 1]], dtype=torch.bool)
+    choice = metrics.evaluate(logits, labels, tasks, chosen=chosen, by_task=True).choice
+    assert choice == metrics.Choice((0.25, 0.75), right=0.75)
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert choice.summary() == {
+        "prompt/used": 2.0,
+        "prompt/used_equally": pytest.approx(math.exp(entropy)),
+        "prompt/chosen/task_01": 0.25,
+        "prompt/chosen/task_02": 0.75,
+        "prompt/task_inferred": 0.75,
+    }
+    # Two prompts an image, of a pool of three.
+    pool = torch.tensor([[1, 1, 0]] * 4, dtype=torch.bool)
+    other = metrics.evaluate(logits, labels, tasks, chosen=pool).choice
+    assert other == metrics.Choice((1.0, 1.0, 0.0), right=None)
+    assert other.summary()["prompt/used_equally"] == pytest.approx(2)
+    assert other.summary()["prompt/chosen/prompt_03"] == 0
 
 
 def test_the_first_task_has_no_forgetting() -> None:

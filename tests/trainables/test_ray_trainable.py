@@ -132,6 +132,17 @@ def test_the_second_time_the_trial_ends(
     assert tried[3:] == [None, None, 8]
 
 
+def test_a_loss_that_is_no_mean_over_images_has_no_second_try(
+    make: Make, memory: Callable[..., list[int | None]], tmp_path: Path
+) -> None:
+    tried = memory(4, 1)
+    trainable = make(**{"method.name": "l2p", "method.vote": "batch"})
+    trainable.step()
+    checkpoint(trainable, tmp_path / "one")
+    assert trainable.step()["reason"] == "out_of_memory"
+    assert tried == [None, None]
+
+
 def test_nothing_is_trained_twice_without_the_last_boundary_or_with_a_single_image(
     make: Make, memory: Callable[..., list[int | None]]
 ) -> None:

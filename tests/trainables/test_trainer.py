@@ -34,6 +34,11 @@ RESUMED: list[tuple[str, dict[str, Any], int]] = [
     ("sd_lora", {"method.rank": 2, "method.tau": 0.99, "optim.optimizer": "sgd"}, 2),
     ("sd_lora", {"optim.precision": "bfloat16"}, 1),
     ("inflora", {"data.rendition": "street", "data.rendition_strength": 0.5}, 1),
+    # All heads, untrained keys or components are there from the start.
+    *((method, {"preset": "released"}, 2) for method in ("dual_prompt", "hide_prompt", "l2p")),
+    ("coda_prompt", {"preset": "paper"}, 2),
+    # Queries of training images are known as well.
+    ("coda_prompt", {"data.augmentation": "none", "optim.precision": "bfloat16"}, 1),
 ]
 
 

@@ -1,16 +1,19 @@
 """A stock timm backbone whose linear layers or 1×1 convolutions take low-rank branches."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from trainables.backbones import selection
-from trainables.backbones.info import LayerInfo
+from trainables.backbones.info import LayerInfo, PromptPlaces
 from trainables.backbones.inspection import watch_calls
+from trainables.backbones.prompted import places_of
 from trainables.low_rank.branch import LowRankLinear
 from trainables.low_rank.precision import computing
+from trainables.prompts.applied import Prefix, prompted
 
 
 class AdaptedBackbone(nn.Module):
@@ -48,6 +51,56 @@ class AdaptedBackbone(nn.Module):
         For passes that decide which directions a layer takes or keeps: nothing may depend on it.
         """
         return self._features(images, "float32")
+
+    @torch.no_grad()
+    def query(self, images: Tensor) -> Tensor:
+        """Features (n, width) of the pretrained network, without prompts or branches.
+
+        What the network gives: its class token or the mean of its patches, after the last norm.
+        ValueError if branches were merged into it.
+        """
+        with ExitStack() as bare:
+            for layer in self.layers.values():
+                bare.enter_context(layer.bare())
+            return self._features(images, self.precision)
+
+    def prompted(
+        self, images: Tensor, prefixes: Mapping[int, Prefix], tokens: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features (n, width) with prompts, and the outputs (n, P, width) of inserted tokens.
+
+        `prefixes` are keys and values (n, heads, length, width of a head) by number of block,
+        `tokens` (n, P, width) are inserted before block 0. Without either, features are those of
+        `forward` bit for bit. ValueError if the network takes no prompts.
+        """
+        _ = self.places
+        with computing(images.device, self.precision):
+            pixels = self.inputs(images)
+            features, outputs = prompted(self.network, pixels, prefixes, tokens)
+        return features.to(images.dtype), None if outputs is None else outputs.to(images.dtype)
+
+    @property
+    def places(self) -> PromptPlaces:
+        """Where prompts can enter the network; ValueError if it takes none."""
+        places = places_of(self.network)
+        if places is None:
+            raise ValueError(
+                f"prompts must enter a plain Vision Transformer of timm, but the network is a "
+                f"{type(self.network).__name__}."
+            )
+        return places
+
+    @property
+    def heads(self) -> int:
+        """Heads of the attention in the first block of a network that takes prompts."""
+        blocks: Any = self.network.blocks
+        return int(blocks[0].attn.num_heads)
+
+    @property
+    def class_position(self) -> Tensor | None:
+        """Position embedding (width,) of the class token, None where there is none."""
+        network = cast(Any, self.network)
+        return network.pos_embed[0, 0] if self.places.class_position else None
 
     def changes(self, everything: bool) -> dict[str, Any]:
         """What training changed: adapted layers only, or the whole network."""

@@ -1,6 +1,7 @@
 """What is known of a backbone before it is built, without torch: its layers, sizes, weights."""
 
 import dataclasses
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,27 @@ class LayerInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class PromptPlaces:
+    """Where prompts can enter a plain Vision Transformer of `blocks` blocks over tokens of `width`.
+
+    `class_position` says whether it has a position embedding of a class token.
+    """
+
+    blocks: int
+    width: int
+    class_position: bool
+
+    def check_blocks(self, key: str, blocks: Sequence[int]) -> None:
+        """Refuses `blocks` that a method's `key` names and that there are not, or twice."""
+        known = all(0 <= block < self.blocks for block in blocks)
+        if not blocks or not known or len(set(blocks)) != len(blocks):
+            raise ValueError(
+                f"method.{key} must be different numbers in [0, {self.blocks - 1}], the blocks of "
+                f"the network, but got {list(blocks)}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class BackboneInfo:
     """A backbone: its layers in order, patch size (pixels), whether pretrained weights exist.
 
@@ -26,6 +48,7 @@ class BackboneInfo:
     where it is built for the data's.
     `misfit` says why pretrained weights do not fit the size of the images; None where they do.
     `pixel_statistics` says whether mean and deviation of its pretraining's pixels are known.
+    `prompts` is None where a network takes none.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -35,3 +58,4 @@ class BackboneInfo:
     pixel_statistics: bool = False
     channels: int | None = None
     misfit: str | None = None
+    prompts: PromptPlaces | None = None

@@ -7,7 +7,14 @@ from trainables.config.evaluation import EvaluationConfig
 from trainables.config.optim import OptimConfig
 from trainables.config.presets import expand as published_settings
 from trainables.config.presets import published_seeds
-from trainables.config.trial import CAME_LATER, Params, TrialConfig, as_before, known_keys
+from trainables.config.trial import (
+    CAME_LATER,
+    Params,
+    PromptingConfig,
+    TrialConfig,
+    as_before,
+    known_keys,
+)
 
 __all__ = [
     "CAME_LATER",
@@ -16,6 +23,7 @@ __all__ = [
     "EvaluationConfig",
     "OptimConfig",
     "Params",
+    "PromptingConfig",
     "TrialConfig",
     "as_before",
     "catalog",

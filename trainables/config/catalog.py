@@ -5,7 +5,7 @@ A study file is checked against this in about a second.
 
 from types import MappingProxyType
 
-from trainables.backbones.info import BackboneInfo, LayerInfo
+from trainables.backbones.info import BackboneInfo, LayerInfo, PromptPlaces
 from trainables.config.methods import declaration as declaration
 from trainables.config.methods import methods as methods
 from trainables.data_sets import known
@@ -42,13 +42,22 @@ TEST_CONVNEXT = (
 )
 BACKBONES = MappingProxyType(
     {
-        "compact_vit": BackboneInfo(COMPACT_VIT, 8, image_size=32, pretrained=True, channels=1),
+        "compact_vit": BackboneInfo(
+            COMPACT_VIT,
+            8,
+            image_size=32,
+            pretrained=True,
+            channels=1,
+            prompts=PromptPlaces(4, 160, class_position=False),
+        ),
         **{
-            name: BackboneInfo(layers, patch, image_size=8, pretrained=False, channels=1)
-            for name, layers, patch in (
-                ("test_vit", _blocks("blocks", 2, 16), 4),
-                ("test_swin", TEST_SWIN, 2),
-                ("test_convnext", TEST_CONVNEXT, 1),
+            name: BackboneInfo(
+                layers, patch, image_size=8, pretrained=False, channels=1, prompts=prompts
+            )
+            for name, layers, patch, prompts in (
+                ("test_vit", _blocks("blocks", 2, 16), 4, PromptPlaces(2, 16, True)),
+                ("test_swin", TEST_SWIN, 2, None),
+                ("test_convnext", TEST_CONVNEXT, 1, None),
             )
         },
     }
@@ -57,7 +66,12 @@ BACKBONES = MappingProxyType(
 # The network of the published numbers, as timm describes it: study files that name it are checked
 # without timm, which takes seconds.
 VIT_BASE = BackboneInfo(
-    _blocks("blocks", 12, 768), 16, image_size=None, pretrained=True, pixel_statistics=True
+    _blocks("blocks", 12, 768),
+    16,
+    image_size=None,
+    pretrained=True,
+    pixel_statistics=True,
+    prompts=PromptPlaces(12, 768, class_position=True),
 )
 PUBLISHED = MappingProxyType(
     {

@@ -16,6 +16,8 @@ class OptimConfig:
     """Learning rate of magnitudes (SD-LoRA); None: `lr`."""
     head_lr: float | None = 5e-3
     """Learning rate of heads; None: `lr`."""
+    prompt_lr: float | None = None
+    """Learning rate of prompts and of what chooses among them; None: `lr`."""
     momentum: float = 0.9
     """Of the optimizer "sgd"."""
     weight_decay: float = 0.0
@@ -33,17 +35,22 @@ class OptimConfig:
     """Of the network's activations and products: "bfloat16" rounds the factors to 8 bits
     (autocast). Weights, heads, losses and the passes for moments and memories stay as they are:
     the same weights decide the same dimensions with either."""
-    schedule: Literal["cosine", "constant", "step", "released_cosine"] = "cosine"
+    schedule: Literal["cosine", "constant", "step", "released_cosine", "released_cosine_once"] = (
+        "cosine"
+    )
     """Of all rates: "cosine" falls to 0 over the steps of a task; "step" multiplies by
     `step_factor`; "released_cosine" is InfLoRA's released one, lr · cos(99π e / (200 (K − 1)))
-    over K epochs, its first value twice."""
+    over K epochs, its first value twice; "released_cosine_once" takes each value once, as
+    CODA-Prompt's released code does."""
     milestones: tuple[int, ...] = ()
     """Epochs (from 0) at whose start the schedule "step" multiplies the rates."""
     step_factor: float = 0.1
     """What the schedule "step" multiplies the rates by."""
+    clip_norm: float | None = None
+    """The most that the gradient of all that learns may have as its norm (None: any)."""
 
     def __post_init__(self) -> None:
-        for key in ("lr", "alpha_lr", "head_lr"):
+        for key in ("lr", "alpha_lr", "head_lr", "prompt_lr", "clip_norm"):
             value = getattr(self, key)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"optim.{key} must be a finite number above 0, but got {value}.")

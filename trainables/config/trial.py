@@ -6,9 +6,10 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 from trainables.backbones import selection
+from trainables.backbones.info import PromptPlaces
 from trainables.config import catalog, presets
 from trainables.config.backbone import BackboneConfig
 from trainables.config.convert import convert
@@ -33,6 +34,8 @@ CAME_LATER: Mapping[str, Scalar] = MappingProxyType(
         "data.test_view": "bilinear",
         "method.head_init": "small_normal",
         "evaluation.during": None,
+        "optim.prompt_lr": None,
+        "optim.clip_norm": None,
     }
 )
 
@@ -47,6 +50,20 @@ class MethodConfig(Protocol):
 
     def check(self, width: int) -> None:
         """Refuses values that do not fit layers of `width` inputs with a ValueError."""
+        ...
+
+
+@runtime_checkable
+class PromptingConfig(Protocol):
+    """What the config of a method with prompts offers beside."""
+
+    @property
+    def whole_batch(self) -> str | None:
+        """What makes an image's part of the loss depend on its batch, as flat keys; else None."""
+        ...
+
+    def check_prompts(self, places: PromptPlaces, tasks: int) -> None:
+        """Refuses values that do not fit the network or the number of tasks with a ValueError."""
         ...
 
 
@@ -117,6 +134,22 @@ class TrialConfig:
                 f"one), but got {list(self.backbone.adapt)} for {self.backbone.name}."
             )
         self.method.check(min(layer.inputs for layer in chosen.values()))
+        if isinstance(self.method, PromptingConfig):
+            self._check_prompts(self.method, network.prompts)
+
+    def _check_prompts(self, method: PromptingConfig, places: PromptPlaces | None) -> None:
+        if places is None:
+            raise ValueError(
+                f"backbone.name must be a plain Vision Transformer of timm for method "
+                f"{self.method.name}: its prompts enter the attention of all tokens at once, which "
+                f"{self.backbone.name} does not have."
+            )
+        method.check_prompts(places, self.data.tasks)
+        if self.optim.micro_batch is not None and method.whole_batch is not None:
+            raise ValueError(
+                f"optim.micro_batch must be null with {method.whole_batch}, whose loss is no mean "
+                f"over images, but got {self.optim.micro_batch}."
+            )
 
     @property
     def input_size(self) -> int:

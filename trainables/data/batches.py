@@ -56,10 +56,16 @@ class TaskImages:
 
     def shuffled(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of augmented images with their labels; no image comes twice."""
+        for _, images, labels in self.drawn():
+            yield images, labels
+
+    def drawn(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """As `shuffled`, each batch with the places of its images among all of them."""
         order = torch.randperm(len(self.data), generator=self.generator)[: len(self)]
         for batch in order.split(self.batch_size):
             images = self._augmented(self.data.rows[batch])
-            yield images, self.data.labels[sent(batch, self.data.labels.device)]
+            places = sent(batch, self.data.labels.device)
+            yield places, images, self.data.labels[places]
 
     def _augmented(self, rows: Tensor) -> Tensor:
         source = self.data.source

@@ -8,6 +8,7 @@ Images are in [0, 1], less about["mean"] over about["std"] where those are given
 the order of about["class_names"] (None: of the data set's labels in about["labels"]).
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ def load(folder: Path = Path(__file__).parent) -> tuple[nn.Module, dict[str, Any
     about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     network = _timm_network(about) if about["timm"] else _embedded_network(about)
     weights = load_file(folder / "model.safetensors")
+    own = [key for key in weights if key.startswith("prompts.")]
+    prompts = {key.removeprefix("prompts."): weights.pop(key) for key in own}
     for name in about["classifiers"]:
         # As LeViT, whose classifier has a batch norm that the trial's features did not pass.
         if hasattr(network.get_submodule(name), "bn"):
@@ -35,7 +38,22 @@ def load(folder: Path = Path(__file__).parent) -> tuple[nn.Module, dict[str, Any
         linear = network.get_submodule(name)
         norm = nn.LayerNorm(linear.in_features, elementwise_affine=False)
         network.set_submodule(name, nn.Sequential(norm, linear))
+    if prompts:
+        network = _with_prompts(network, prompts, about["prompts"], folder / "prompts.py")
     return network.eval(), about
+
+
+def _with_prompts(
+    network: nn.Module, prompts: dict[str, torch.Tensor], how: dict[str, Any], path: Path
+) -> nn.Module:
+    """The network as `prompts.py` beside this file runs it."""
+    spec = importlib.util.spec_from_file_location("prompts", path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(f"{path} must be there, since the weights have prompts.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    prompted: nn.Module = module.PromptedNetwork(network, prompts, how)
+    return prompted
 
 
 def _timm_network(about: dict[str, Any]) -> nn.Module:

@@ -2,6 +2,7 @@
 
 Branches and stacked directions are added into the layers that they belong to, and the heads of
 all tasks are one classifier: `load.py` beside the weights puts them into timm's own network.
+Prompts stay what they are, and `prompts.py` has the lines that apply them.
 
     python -m trainables.export.merge CHECKPOINT FOLDER [CHECKPOINT FOLDER …]
 
@@ -31,7 +32,8 @@ from trainables.data.prepare import split_of
 from trainables.data.stream import chosen_classes
 from trainables.export import load
 from trainables.low_rank.branch import LowRankLinear
-from trainables.method import MethodContext, adapted_backbone, create_method
+from trainables.method import MethodContext, Prompting, adapted_backbone, create_method
+from trainables.prompts import applied
 from trainables.trainer import CHECKPOINT_NAME
 
 # What reading a checkpoint and building its network can raise.
@@ -39,7 +41,7 @@ ERRORS = (
     ValueError, TypeError, OSError, EOFError, RuntimeError, LookupError, AttributeError,
     pickle.UnpicklingError,
 )  # fmt: skip
-WEIGHTS, ABOUT, LOADER = "model.safetensors", "model.json", "load.py"
+WEIGHTS, ABOUT, LOADER, PROMPTS = "model.safetensors", "model.json", "load.py", "prompts.py"
 
 
 def export(checkpoint: Path, folder: Path) -> None:
@@ -56,6 +58,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     text = json.dumps({**about, "sha256": sha256}, indent=1, ensure_ascii=False)
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(str(load.__file__), folder / LOADER)
+    if "prompts" in about:
+        shutil.copyfile(str(applied.__file__), folder / PROMPTS)
 
 
 @torch.no_grad()
@@ -70,7 +74,8 @@ def merged(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     model = adapted_backbone(config)
     # The method holds what is not the model's: open branches, or a mean of closed ones.
     generator = torch.Generator()
-    context = MethodContext(model, len(state["matrix"]), device, generator, config.diagnostics)
+    sizes = config.data.task_sizes
+    context = MethodContext(model, len(sizes), device, generator, config.diagnostics, sizes)
     method = create_method(config.method, context)
     model.load_changes(state["model"], method.trains_backbone)
     method.load_state_dict(state["method"])
@@ -79,10 +84,11 @@ def merged(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights = _network_weights(model)
     for name in names:
         weights |= {f"{name}.weight": weight.clone(), f"{name}.bias": bias.clone()}
-    return (
-        {key: tensor.detach().clone().contiguous() for key, tensor in weights.items()},
-        _about(config, model, state, names, len(bias)) | {"scores": scores},
-    )
+    about = _about(config, model, state, names, len(bias)) | {"scores": scores}
+    if isinstance(method, Prompting):
+        tensors, about["prompts"] = method.exported(model)
+        weights |= {f"prompts.{name}": tensor for name, tensor in tensors.items()}
+    return {key: tensor.detach().clone().contiguous() for key, tensor in weights.items()}, about
 
 
 def _network_weights(model: AdaptedBackbone) -> dict[str, Tensor]:

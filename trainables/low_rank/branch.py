@@ -1,6 +1,7 @@
 """Low-rank branches beside a frozen linear layer, merged or composed so that steps stay cheap."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -58,6 +59,7 @@ class LowRankLinear(nn.Module):
         self.branches = nn.ModuleDict()
         self.stacks = nn.ModuleDict()
         self._merged = False
+        self._bare = False
         self._kept: tuple[list[tuple[Tensor, int]], torch.dtype, Tensor] | None = None
 
     @property
@@ -105,6 +107,17 @@ class LowRankLinear(nn.Module):
         self.stack_of(name).push(branch.up, branch.down, branch.magnitude, norm, scale, task)
         del self.branches[name]
 
+    @contextmanager
+    def bare(self) -> Iterator[None]:
+        """Inside, the layer is the pretrained one; ValueError if a branch was merged into it."""
+        if self._merged:
+            raise ValueError("a layer with merged branches is no longer the pretrained one.")
+        self._bare = True
+        try:
+            yield
+        finally:
+            self._bare = False
+
     def drop(self, name: str) -> None:
         """Closes the open branch of a slice and keeps nothing of it."""
         del self.branches[name]
@@ -126,7 +139,7 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (…, in) to (…, out), or (n, in, h, w) to (n, out, h, w)."""
-        pairs = self._pairs()
+        pairs = [] if self._bare else self._pairs()
         if not pairs:
             out: Tensor = self.base(x)
             return out

@@ -28,6 +28,7 @@ CHEAP_KEYS = (
     "optim.lr",
     "optim.alpha_lr",
     "optim.head_lr",
+    "optim.prompt_lr",
     "optim.momentum",
     "optim.weight_decay",
     "optim.alpha_weight_decay",

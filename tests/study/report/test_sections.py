@@ -61,6 +61,24 @@ def test_warnings_of_the_data_are_among_the_first() -> None:
     assert health_checks.section(known).data["warnings"][0] == "It leaks."
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("method.vote", "batch", "with method.vote batch: "),
+        ("method.reshape_leak", True, "with method.reshape_leak true: "),
+        ("method.vote", "image", None),
+        ("method.reshape_leak", False, None),
+    ],
+)
+def test_scores_that_depend_on_a_batch_are_warned_of(
+    key: str, value: object, text: str | None
+) -> None:
+    known = found(made_up_study(("sequential",), (2,), (0, 1), keys=[{key: value}]))
+    said = [line for line in health_checks.warnings(known) if "depend on the other images" in line]
+    assert len(said) == (text is not None)
+    assert all(text in line and "sequential" in line for line in said if text)
+
+
 def test_the_cells_that_are_looked_at_one_by_one_are_bounded() -> None:
     keys = [{"data.name": f"{place}"} for place in range(MOST_CELLS + 2)]
     known = found(made_up_study(("inflora",), (2,), (0,), layers=1, keys=keys))

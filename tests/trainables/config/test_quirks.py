@@ -39,6 +39,62 @@ QUIRKS: dict[str, dict[str, tuple[str, Any, Any, bool]]] = {
         "a head starts uniform with deviation 1/√width":
             ("method.head_init", "small_normal", "uniform_fan", False),
     },
+    "l2p": {
+        "a batch votes on its prompts, also at test":
+            ("method.vote", "image", "batch", True),
+        "classes of future tasks compete, untrained":
+            ("method.test_classes", "seen", "all", True),
+        "prompts and keys start in [−1, 1]":
+            ("method.init", "small", "symmetric", False),
+        "prompts get the position of the class token":
+            ("method.position", "none", "class_token", False),
+        "keys are pulled less":
+            ("method.pull", 0.5, 0.1, False),
+        "a head starts small and not at zero":
+            ("method.head_init", "zero", "small_normal", False),
+    },
+    "dual_prompt": {
+        "keys and values are handed to the wrong images of a batch":
+            ("method.reshape_leak", False, True, True),
+        "a batch votes on its task at test":
+            ("method.vote", "image", "batch", True),
+        "untrained keys of future tasks compete":
+            ("method.candidates", "seen", "pool", True),
+        "classes of future tasks compete, untrained":
+            ("method.test_classes", "seen", "all", True),
+        "keys and values have all rows each":
+            ("method.split", "halves", "each", False),
+        "5 rows of all tasks, which cannot be halved":
+            ("method.g_length", 6, 5, False),
+        "5 rows of a task":
+            ("method.e_length", 20, 5, False),
+        "keys are pulled less":
+            ("method.pull", 1.0, 0.1, False),
+        "prompts and keys start in [−1, 1]":
+            ("method.init", "small", "symmetric", False),
+        "a head starts small and not at zero":
+            ("method.head_init", "zero", "small_normal", False),
+    },
+    "coda_prompt": {
+        "rows start orthogonal only as far as earlier ones are to each other":
+            ("method.gram_schmidt", "exact", "released", True),
+        "rows of a task are drawn when it begins":
+            ("method.orthogonal_start", "once", "boundary", False),
+        "nothing keeps rows orthonormal":
+            ("method.orthogonality", 0.1, 0.0, False),
+    },
+    "hide_prompt": {
+        "keys and values are handed to the wrong images of a batch":
+            ("method.reshape_leak", False, True, True),
+        "classes of future tasks compete, untrained":
+            ("method.test_classes", "seen", "all", True),
+        "an epoch of an alignment uses a tenth of what it draws":
+            ("method.align_steps", "whole", "released", True),
+        "a smaller share of earlier prompts":
+            ("method.mix", 0.1, 0.01, False),
+        "ten centroids a class in place of one Gaussian":
+            ("method.centroids", 1, 10, False),
+    },
 }
 # fmt: on
 CASES = [(family, quirk) for family, quirks in QUIRKS.items() for quirk in quirks]

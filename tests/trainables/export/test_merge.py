@@ -16,6 +16,7 @@ from tests.trainables.trials import tiny, trained
 from trainables.backbones.timm_lookup import describe
 from trainables.config import catalog
 from trainables.export.merge import export, merged
+from trainables.method import Prompting
 from trainables.trainer import SequentialTrainer
 
 # One of each family of timm whose networks have two; the others are refused (test_build.py).
@@ -52,7 +53,10 @@ def check(trainer: SequentialTrainer, folder: Path, size: int = 8) -> dict[str, 
     network, about = loaded(folder / "model")
     images = torch.rand(16, about["channels"], size, size, generator=torch.Generator())
     features, merged_scores = trainer._model(images), network(images)
-    expected = trainer._method.logits(features)
+    if isinstance(trainer._method, Prompting):
+        expected = trainer._method.forward(trainer._model, images).logits
+    else:
+        expected = trainer._method.logits(features)
     if about["scores"].endswith("times the length of the feature"):
         expected = expected * features.norm(dim=1, keepdim=True)
     if about["scores"].endswith("plus the squared length of the feature"):
@@ -69,6 +73,33 @@ def test_every_method_keeps_its_scores(method: str, tmp_path: Path) -> None:
     assert about["tasks"] == 4 and about["classes"] == 12
     assert about["class_names"] == list(trainer._stream.class_order)
     assert about["accuracy"] == pytest.approx(trainer._accuracies[-1])
+
+
+@pytest.mark.parametrize("method", ["coda_prompt", "dual_prompt", "hide_prompt", "l2p"])
+def test_prompts_go_along_with_the_lines_that_apply_them(method: str, tmp_path: Path) -> None:
+    """Also where there is no class token; large prompts, so that another choice would show."""
+    changes = {"backbone.name": "compact_vit", "backbone.pretrained": True, "data.image_size": 32}
+    few = {"data.train_per_class": 3, "optim.epochs": 1, "optim.prompt_lr": 0.1}
+    init = {} if method == "coda_prompt" else {"method.init": "symmetric"}
+    about = check(saved(method, {**changes, **few, **init}, tmp_path), tmp_path, 32)
+    assert about["prompts"]["method"] == method
+    assert (tmp_path / "model" / "prompts.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("method", "leak"),
+    [
+        ("l2p", {"method.vote": "batch"}),
+        ("dual_prompt", {"method.vote": "batch"}),
+        ("hide_prompt", {"method.reshape_leak": True}),
+    ],
+)
+def test_prompts_that_depend_on_other_images_are_refused(
+    method: str, leak: dict[str, Any], tmp_path: Path
+) -> None:
+    saved(method, {**leak, "data.tasks": 1, "optim.epochs": 1}, tmp_path)
+    with pytest.raises(ValueError, match=r"for exported weights, but (it is|they are)"):
+        export(tmp_path, tmp_path / "model")
 
 
 @pytest.mark.parametrize("network", ["test_swin", "test_convnext"])

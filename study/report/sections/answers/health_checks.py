@@ -1,5 +1,6 @@
 """Warnings: what a reader must know before believing the tables."""
 
+import json
 from collections.abc import Sequence
 
 from study.analysis.summary import ALL, CellSummary
@@ -12,6 +13,8 @@ TITLE = "Warnings"
 MOST_EXHAUSTED = 4
 """More cells with exhausted layers than this share one sentence."""
 MOST_LISTED = 12
+BY_BATCH = {"method.vote": "batch", "method.reshape_leak": True}
+"""Settings of released code under which a method looks at whole batches, also at test."""
 
 
 def section(findings: Findings) -> Section:
@@ -46,6 +49,7 @@ def warnings(findings: Findings) -> list[str]:
     sentences += _exhausted(cells)
     sentences += _failures(study, cells)
     sentences += _lost_seeds(study, cells)
+    sentences += _by_batch(study, cells)
     sentences += _sessions(study)
     if few := [f"{cell.label} ({cell.final.n})" for cell in cells if cell.final.n < 2]:
         sentences.append(
@@ -96,6 +100,22 @@ def _lost_seeds(study: StudyRecords, cells: Sequence[CellSummary]) -> list[str]:
         f"{label}: the confirmation failed on seed {', '.join(seeds)}, so that the mean is over "
         f"the other seeds only and may flatter this setting."
         for label, seeds in lost.items()
+    ]
+
+
+def _by_batch(study: StudyRecords, cells: Sequence[CellSummary]) -> list[str]:
+    """Cells whose scores of an image depend on the other images of its batch, as released."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        for key, value in BY_BATCH.items():
+            trials = study.confirmations(cell.cell)
+            if any(trial.params.get(key) == value for trial in trials):
+                found.setdefault(f"{key} {json.dumps(value).strip(chr(34))}", []).append(cell.label)
+    return [
+        f"Scores of an image depend on the other images of its batch with {key}: "
+        f"{listed(labels, MOST_LISTED)}. Test images come in the order of tasks, so that a batch "
+        f"tells its task."
+        for key, labels in found.items()
     ]
 
 
