@@ -78,14 +78,16 @@ def test_the_masked_loss_by_hand() -> None:
 def test_the_heads_read_the_prompts_outputs_and_nothing_else() -> None:
     trainer, method, images, _ = begun()
     model = trainer._model
-    real, found = model.prompted, {}
+    real = model.prompted
+    found: dict[str, Tensor] = {}
 
     def prompted(*arguments: Any) -> tuple[Tensor, Tensor | None]:
         features, outputs = real(*arguments)
+        assert outputs is not None
         found["outputs"] = outputs
         return torch.full_like(features, float("nan")), outputs
 
-    model.prompted = prompted  # type: ignore[method-assign]
+    model.prompted = prompted  # type: ignore[method-assign, assignment]
     scored = method.forward(model, images)
     assert found["outputs"].shape == (len(images), 5 * 5, 16)
     torch.testing.assert_close(scored.features, found["outputs"].mean(1))

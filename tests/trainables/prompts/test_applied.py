@@ -100,7 +100,7 @@ def test_rows_of_keys_reach_keys_and_rows_of_values_values(count: int) -> None:
         assert torch.equal(values[image, head, row], rows[image, 1, row, own])
 
 
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "class token": {},
     "mean": {"class_token": False, "global_pool": "avg"},
     "registers": {"reg_tokens": 2, "no_embed_class": True},

@@ -95,7 +95,9 @@ class Classifier(nn.Module):
         self.stem_head = nn.Linear(WIDTH, classes)
         heads = [self.head, self.stem_head]
         # In a tuple, so that it is no part of this network.
-        self.teacher = (create_compact_vit(),) if network == "plain_vit" else ()
+        self.teacher: tuple[nn.Module, ...] = ()
+        if network == "plain_vit":
+            self.teacher = (create_compact_vit(),)
         if self.teacher:
             self.teacher_head = nn.Linear(WIDTH, WIDTH)
             heads.append(self.teacher_head)

@@ -85,7 +85,7 @@ class DualPrompt:
     def end_task(self, model: AdaptedBackbone, task: Task, train: TaskImages) -> dict[str, float]:
         """Consolidates nothing; measures how alike the prompts of tasks are."""
         seen = task.index + 1
-        mean, largest = similarities(torch.stack(self.own[:seen]))
+        mean, largest = similarities(torch.stack(tuple(self.own[:seen])))
         held = float(sum(tensor.nbytes for tensor in (self.general, *self.own, *self.keys)))
         by_batch = (
             {"prompt/scores_by_batch": 1.0}
@@ -95,7 +95,7 @@ class DualPrompt:
         return by_batch | {
             "prompt/similarity": mean,
             "prompt/largest_similarity": largest,
-            "prompt/key_similarity": similarities(torch.stack(self.keys[:seen]))[0],
+            "prompt/key_similarity": similarities(torch.stack(tuple(self.keys[:seen])))[0],
             "memory/prompt_bytes": held,
             "memory/branch_bytes": held,
             "memory/subspace_bytes": 0.0,
