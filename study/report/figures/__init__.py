@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING
 from study.system import door
 
 if TYPE_CHECKING:
-    from study.report.figures.fronts import front_picture
     from study.report.figures.tracked import (
         accuracy_csv,
         accuracy_picture,
         free_dimensions,
         free_dimensions_picture,
+        front_picture,
     )
 else:
     __getattr__ = door(
         __name__,
         {
-            "fronts": ("front_picture",),
             "tracked": (
                 "accuracy_csv",
                 "accuracy_picture",
                 "free_dimensions",
                 "free_dimensions_picture",
+                "front_picture",
             ),
         },
     )

@@ -1,9 +1,9 @@
-"""What is attached to a tracked trial: its accuracy matrix as CSV and picture, its free space."""
+"""What is attached to tracked trials and cells: accuracy matrix, free space, Pareto front."""
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,10 +30,9 @@ def accuracy_csv(rows: Rows) -> str:
 def accuracy_picture(rows: Rows, title: str) -> "Figure":
     """The accuracy matrix of one task at least, as in the report."""
     # Only here, since matplotlib takes most of a second to import.
-    from study.report.figures import plots, style
+    from study.report.figures import plots
 
-    with style.style():
-        return plots.matrices({title: rows}, "accuracy, %", "task tested")
+    return _drawn(lambda: plots.matrices({title: rows}, "accuracy, %", "task tested"))
 
 
 def free_dimensions(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, float]]:
@@ -54,7 +53,28 @@ def free_dimensions_picture(
 
     `rank` is that of a branch, below which a layer is exhausted (None: no line).
     """
-    from study.report.figures import plots, style
+    from study.report.figures import plots
+
+    return _drawn(lambda: plots.free_dimensions([plots.Panel(title, layers, rank or 0)]))
+
+
+def front_picture(
+    objective: Mapping[str, str],
+    tried: Sequence[Mapping[str, float]],
+    front: Mapping[int, Mapping[str, float]],
+    title: str,
+) -> "Figure":
+    """The Pareto front of a cell, as in the report: see `fronts.front_picture`."""
+    from study.report.figures import fronts
+
+    return _drawn(lambda: fronts.front_picture(objective, tried, front, title))
+
+
+def _drawn(draw: Callable[[], "Figure"]) -> "Figure":
+    """A figure that somebody else saves: names are no formulas, and their letters can be drawn."""
+    from study.report.figures import style
 
     with style.style():
-        return plots.free_dimensions([plots.Panel(title, layers, rank or 0)])
+        figure = draw()
+        style.spell_out(figure)
+    return figure

@@ -1,5 +1,7 @@
 """`--once`: one configuration, without Ray."""
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from study import run
 from study.commands import once, session
 from study.ledger import read_ledger
 from study.planning.plan import load_plan
@@ -157,6 +160,67 @@ def test_a_lost_ledger_is_said_at_once_and_saved(
     assert [record["status"] for record in records[-2:]] == ["interrupted", "interrupted"]
     # Nothing grows where the study was.
     assert not output.exists()
+
+
+def test_a_reader_that_goes_away_is_said_and_changes_no_record(
+    study_file: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    end, pipe = os.pipe()
+    os.close(end)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(pipe, "w", buffering=1, encoding="utf-8"))
+    assert run.main([str(study_file), "--once", *NARROWED, "--output", str(output)]) == 0
+    sys.stdout.close()
+    told = "The terminal takes nothing more (Broken pipe): going on without it.\n"
+    assert capsys.readouterr().err == told
+    records = read_ledger(output / "ledger.jsonl")
+    assert [record["task"] for record in records if record["kind"] == "task"] == [1, 2, 3]
+    assert [record["status"] for record in records[-2:]] == ["completed", "completed"]
+    assert "Records: " in (output / "console.log").read_text("utf-8")
+
+
+def test_a_file_of_json_has_the_characters_that_it_escapes(
+    study_file: Path, output: Path, command: Command
+) -> None:
+    text = json.dumps({**STUDY, "question": "Does it hold \U0001f600?"})
+    study_file.write_text(text, encoding="ascii")
+    assert command(study_file, "--validate").code == 0
+    assert command(study_file, "--once", *NARROWED, "--output", output).code == 0
+    assert read_ledger(output / "ledger.jsonl")[0]["question"] == "Does it hold \U0001f600?"
+    study_file.write_text(text.replace(r"\ude00", ""), encoding="ascii")
+    code, _, err = command(study_file, "--validate")
+    assert code == 2 and "a text must consist of whole characters" in err
+
+
+@pytest.mark.nightly
+@pytest.mark.process
+def test_runs_that_start_in_one_second_have_a_folder_each(study_file: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "time.strftime = lambda *_: 'now'\n"
+        "from study import run\n"
+        "sys.exit(run.main(sys.argv[1:]))\n"
+    )
+    own = [str(study_file), "--once", *NARROWED, "--set", "tracking=none"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *own],
+            cwd=study_file.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    assert [process.communicate()[1] for process in started] == [b""] * 4
+    assert {process.returncode for process in started} == {0}
+    ledgers = {path.parent.name: path for path in study_file.parent.glob("results/*/ledger.jsonl")}
+    assert ledgers.keys() == {"small-now", "small-now-2", "small-now-3", "small-now-4"}
+    for path in ledgers.values():
+        kinds = [record["kind"] for record in read_ledger(path)]
+        assert kinds.count("study") == kinds.count("finished") == 1
 
 
 @pytest.mark.process

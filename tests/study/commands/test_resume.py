@@ -74,6 +74,24 @@ def test_what_is_no_study_or_runs_already_is_refused(
     assert code == 2 and f"by one process at a time, but {output} is by process " in err
 
 
+@pytest.mark.parametrize("way", ["upwards", "absolute", "link"])
+def test_a_ledger_that_names_a_checkpoint_elsewhere_is_refused_and_nothing_is_deleted(
+    tmp_path: Path, command: Command, way: str
+) -> None:
+    (victim := tmp_path / "victim").mkdir()
+    (victim / "precious.txt").write_text("thesis")
+    output = begun(tmp_path)
+    trial = small_plan().cells[0].trial("search", {"method.rank": 4}, 0)
+    path = {"upwards": "../victim", "absolute": str(victim), "link": "ray/session-1/x"}[way]
+    # As if killed before the end of the trial was written.
+    ledger_of([trial.record(), records.checkpoint(trial.id, 4, path, {})], output)
+    (output / "ray" / "session-1").mkdir(parents=True)
+    (output / "ray" / "session-1" / "x").symlink_to(victim)
+    code, _, err = command("--resume", output)
+    assert (code, f"line 7 of {output}/ledger.jsonl" in err) == (2, True), err
+    assert (victim / "precious.txt").read_text() == "thesis"
+
+
 def test_the_ledger_is_read_once_until_the_first_trial_and_written_on(
     tmp_path: Path,
     played_by: PlayedBy,

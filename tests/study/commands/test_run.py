@@ -149,6 +149,15 @@ def test_it_runs_in_every_way(how: str, tmp_path: Path) -> None:
     assert "is valid" in done.stdout
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_it_runs_with_closed_streams(closed: str) -> None:
+    line = f'exec "$0" "$@" {closed}'
+    command = ["sh", "-c", line, sys.executable, str(SCRIPT), "quickstart", "--validate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def brought(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What `ray submit` runs: a copy of one file, in the head's home."""
     shutil.copy(SCRIPT, folder / "run.py")
@@ -501,6 +510,9 @@ def test_a_report_that_fails_is_named(
     assert (code, "Warning: the server is away." in out) == (1, True)
 
 
+NAMES = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
+
+
 @pytest.mark.process
 def test_a_user_whom_nobody_knows_gets_a_home(study_file: Path) -> None:
     code = (
@@ -512,8 +524,7 @@ def test_a_user_whom_nobody_knows_gets_a_home(study_file: Path) -> None:
         "import getpass, pathlib\n"
         "print(code, pathlib.Path.home().is_dir(), bool(getpass.getuser()), pathlib.Path.home())\n"
     )
-    names = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
-    environment = {key: value for key, value in os.environ.items() if key not in names}
+    environment = {key: value for key, value in os.environ.items() if key not in NAMES}
     done = subprocess.run(
         [sys.executable, "-c", code, study_file, "--validate"],
         env=environment,
@@ -523,3 +534,23 @@ def test_a_user_whom_nobody_knows_gets_a_home(study_file: Path) -> None:
     *_, last = done.stdout.splitlines() or [done.stderr]
     assert last.startswith("0 True True "), last
     assert not Path(last.split()[-1]).exists()
+
+
+@pytest.mark.nightly
+@pytest.mark.process
+def test_a_user_whom_the_system_does_not_know_trains(study_file: Path, output: Path) -> None:
+    user = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
+    if shutil.which("unshare") is None or subprocess.run([*user, "true"], check=False).returncode:
+        pytest.skip("for want of namespaces of users (unshare)")
+    narrowed = ["--set", "method.name=sequential", "--set", "data.tasks=2"]
+    done = subprocess.run(
+        [*user, sys.executable, SCRIPT, study_file, "--once", *narrowed, "--output", output],
+        env={key: value for key, value in os.environ.items() if key not in NAMES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    # With MLflow.
+    assert "Warning" not in done.stdout and "#/experiments/1/" in done.stdout
+    assert read_ledger(output / "ledger.jsonl")[-1]["status"] == "completed"

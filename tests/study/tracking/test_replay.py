@@ -20,15 +20,22 @@ def test_the_store_is_away_from_the_start_and_the_ledger_is_replayed(
     database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = ledger_of(study_records(), tmp_path)
-    tracker = Tracker(StudyFolder(tmp_path), "http://127.0.0.1:1")
-    started = time.monotonic()
-    while "cannot be reached" not in capsys.readouterr().out:
+    tracker = Tracker(StudyFolder(tmp_path), "http://alice:S3cretPassw0rd@127.0.0.1:1")
+    started, out = time.monotonic(), ""
+    while "cannot be reached" not in out:
         assert time.monotonic() < started + 60
         time.sleep(0.2)
+        out += capsys.readouterr().out
+    # Neither the list of processes, nor the terminal, nor any file has the password.
+    assert tracker._process is not None
+    seen = [Path(f"/proc/{tracker._process.pid}/cmdline").read_bytes(), out.encode()]
+    seen += [file.read_bytes() for file in tmp_path.iterdir() if file.is_file()]
+    assert not [text for text in seen if b"S3cret" in text]
     started = time.monotonic()
     assert not tracker.close(60)
     assert time.monotonic() - started < 10
     assert tracker.failure is not None and "Connection refused" in tracker.failure
+    assert "S3cret" not in tracker.failure
     uri = default_uri(StudyFolder(tmp_path))
     assert run.main(["--replay", str(tmp_path), "--tracking-uri", uri]) == 0
     assert capsys.readouterr().out == f"Study: {tmp_path}\n24 records of {tmp_path} are in {uri}.\n"

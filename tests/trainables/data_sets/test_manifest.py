@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from tests.trainables.data_sets import trees
+from tests.trainables.data_sets.loaders.test_loaders import write_npz
 from trainables.config import DataConfig
 from trainables.data.prepare import checked_index, manifest_of, prepare
 from trainables.data_sets.file_sets import read_index
@@ -196,6 +197,13 @@ def test_prepare_pins_the_split(root: Path, tmp_path: Path) -> None:
     assert manifest_of(checked_index(config)).sha256 != done.sha256
     with pytest.raises(ValueError, match=r"leaves out 1, the first a/new\.jpg"):
         checked_index(pinned)
+
+
+def test_names_of_an_archive_are_read_back(root: Path) -> None:
+    write_npz(root / "rows.npz", class_names=[b"cat", "Käse".encode()])
+    config = DataConfig(name="npz:rows", root=str(root), tasks=1, image_size=4)
+    pinned = replace(config, manifest=str(prepare(config).manifest))
+    assert checked_index(pinned).class_names == ("cat", "Käse")
 
 
 def test_the_hash_of_a_split_says_nothing_of_places_and_times(root: Path, tmp_path: Path) -> None:
