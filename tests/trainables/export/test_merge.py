@@ -75,6 +75,7 @@ def test_every_method_keeps_its_scores(method: str, tmp_path: Path) -> None:
     assert about["accuracy"] == pytest.approx(trainer._accuracies[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["coda_prompt", "dual_prompt", "hide_prompt", "l2p"])
 def test_prompts_go_along_with_the_lines_that_apply_them(method: str, tmp_path: Path) -> None:
     """Also where there is no class token; large prompts, so that another choice would show."""
