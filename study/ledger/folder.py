@@ -31,8 +31,8 @@ LONGEST_LINE = 10**7
 STORAGE_VARIABLE = "LRCS_STORAGE"
 # What file systems say that have no locks; a study there is its owner's to run once.
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-# What `trainables.export` writes of a model.
-MODEL_FILES = ("model.safetensors", "model.json", "load.py")
+# What `trainables.export` writes of a model; the last of those with prompts alone.
+MODEL_FILES = ("model.safetensors", "model.json", "load.py", "prompts.py")
 
 
 class _Inside:

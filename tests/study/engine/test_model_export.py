@@ -75,7 +75,7 @@ def test_weights_are_made_and_recorded(tmp_path: Path) -> None:
     (record,) = exported(tmp_path, ledger)
     folder = tmp_path / record["folder"]
     assert folder.parent == tmp_path / "models"
-    assert {path.name for path in folder.iterdir()} == set(MODEL_FILES)
+    assert {path.name for path in folder.iterdir()} == {*MODEL_FILES} - {"prompts.py"}
     weights = (folder / "model.safetensors").read_bytes()
     assert record["sha256"] == hashlib.sha256(weights).hexdigest()
     assert record["bytes"] == sum(path.stat().st_size for path in folder.iterdir())

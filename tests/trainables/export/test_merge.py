@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from study.ledger.folder import MODEL_FILES
 from tests.trainables.trials import tiny, trained
 from trainables.backbones.timm_lookup import describe
 from trainables.config import catalog
@@ -73,6 +75,10 @@ def test_every_method_keeps_its_scores(method: str, tmp_path: Path) -> None:
     assert about["tasks"] == 4 and about["classes"] == 12
     assert about["class_names"] == list(trainer._stream.class_order)
     assert about["accuracy"] == pytest.approx(trainer._accuracies[-1])
+    # What a study sends to MLflow of a model is all of it, else it could not be loaded there.
+    written = {path.name for path in (tmp_path / "model").iterdir()}
+    assert written <= {*MODEL_FILES}
+    assert ("prompts.py" in written) == ("prompts" in about)
 
 
 @pytest.mark.slow
@@ -126,12 +132,28 @@ def test_two_classifiers_keep_the_scores(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.process
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
-def test_stock_timm_models_need_nothing_of_this_project(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("sd_lora", "vit_tiny_patch16_224"),
+        ("sd_lora", "resnet10t"),
+        ("l2p", "vit_tiny_patch16_224"),
+    ],
+)
+def test_stock_timm_models_need_nothing_of_this_project(
+    method: str, name: str, tmp_path: Path
+) -> None:
     changes = {"backbone.name": name, "data.image_size": 32, "data.classes": 4, "data.tasks": 2}
-    few = {"data.train_per_class": 4, "optim.epochs": 1, "method.rank": 2}
-    about = check(saved("sd_lora", {**changes, **few}, tmp_path), tmp_path, 32)
+    few = {"data.train_per_class": 4, "optim.epochs": 1}
+    own = {"method.rank": 2} if method == "sd_lora" else {}
+    about = check(saved(method, {**changes, **few, **own}, tmp_path), tmp_path, 32)
     assert about["timm"]
+    # As MLflow keeps them.
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    for file in MODEL_FILES:
+        if (tmp_path / "model" / file).exists():
+            shutil.copy(tmp_path / "model" / file, sent)
     code = (
         "import sys, torch\n"
         "for name in ('study', 'trainables', 'trainables.backbones'): sys.modules[name] = None\n"
@@ -139,9 +161,7 @@ def test_stock_timm_models_need_nothing_of_this_project(name: str, tmp_path: Pat
         "network, about = load()\n"
         "print(tuple(network(torch.zeros(2, about['channels'], 32, 32)).shape))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "model", capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=sent, capture_output=True, text=True)
     assert done.stdout == "(2, 4)\n", done.stderr
 
 
