@@ -1,7 +1,9 @@
 """timm networks by name: built, or described without weights; slow to import."""
 
+import contextlib
 import difflib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -119,7 +121,7 @@ def _misfit(name: str, image_size: int, channels: int) -> str | None:
     """
     if not _takes_image_size(name, image_size):
         return None
-    with torch.device("meta"), _WithoutValues():
+    with torch.device("meta"), _WithoutValues(), _unsaid():
         weights = timm.create_model(name, pretrained=False).state_dict()
         try:
             create_timm_network(name, image_size, channels, True, overlay={"state_dict": weights})
@@ -128,6 +130,21 @@ def _misfit(name: str, image_size: int, channels: int) -> str | None:
             # Anything else is of this way to find out, which has no values.
             return mismatch[0].strip().partition(": copying")[0] if mismatch else None
     return None
+
+
+@contextlib.contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keeps to itself what timm has to say of weights that nobody asked for.
+
+    Without a handler of its own, its words would go to the terminal.
+    """
+    logger = logging.getLogger("timm")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _check_classifiers(name: str, known: Any, network: nn.Module, width: int) -> None:

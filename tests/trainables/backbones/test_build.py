@@ -89,6 +89,14 @@ def test_image_size_is_tried_and_so_are_the_weights(name: str, misfit: str | Non
     assert describe(name, (), 64, 3).misfit == misfit
 
 
+def test_what_timm_says_of_weights_that_are_only_tried_is_not_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As of LeViT's, which have a batch norm that features need not."""
+    assert describe.__wrapped__("levit_128s", (), 224, 3).misfit is None
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("name", "size", "found"),
     [
