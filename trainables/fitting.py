@@ -28,7 +28,7 @@ def stages_of(
 ) -> list[tuple[Stage, OptimConfig]]:
     """The trainings of a task, and how each is done: one of `groups` unless the method has several.
 
-    A stage with epochs of its own has a cosine over them.
+    A stage with epochs of its own has its own schedule over them.
     """
     stages = method.stages(task) if isinstance(method, Staged) else [Stage(groups)]
     return [
@@ -36,7 +36,7 @@ def stages_of(
             stage,
             optim
             if stage.epochs is None
-            else replace(optim, epochs=stage.epochs, schedule="cosine", milestones=()),
+            else replace(optim, epochs=stage.epochs, schedule=stage.schedule, milestones=()),
         )
         for stage in stages
     ]

@@ -131,13 +131,14 @@ Forward: TypeAlias = Callable[[AdaptedBackbone, Tensor, Task | None, Tensor | No
 class Stage:
     """One training of a task: what learns, and for how long.
 
-    `epochs` of its own come with a cosine of their own, None are optim's. `forward` scores images
-    in place of the method's.
+    `epochs` of its own come with a `schedule` of their own, None are optim's, schedule and all.
+    `forward` scores images in place of the method's.
     """
 
     groups: list[ParamGroup]
     epochs: int | None = None
     forward: Forward | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
 
 
 @runtime_checkable

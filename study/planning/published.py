@@ -9,12 +9,6 @@ from typing import Any
 
 from trainables.config import DataConfig, published_seeds, published_settings
 
-# The timm model of each family.
-BACKBONES = {
-    "inflora": "vit_base_patch16_224.augreg_in21k",
-    "sd_lora": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
-}
-
 
 @dataclass(frozen=True)
 class PublishedResult:
@@ -23,8 +17,9 @@ class PublishedResult:
     `label` is the method as the source calls it, `method` its name here (None: this project has
     none). `final` is A_T on test images ("Acc"), `anytime` the mean of A_1 … A_T ("AAA"), each
     with the standard deviation over seeds where the source gives one. `family` is whose protocol
-    (data, backbone, seeds) it was measured with; `training_stated` is false where the source is a
-    comparison that does not say with which settings it trained the method.
+    (data, seeds) it was measured with, `backbone` the timm model; `training_stated` is false where
+    the source does not say with which settings it trained the method, or with others than the
+    recipe here. `remark` names what differs from any trial here, whatever its settings.
     """
 
     data: str
@@ -35,9 +30,11 @@ class PublishedResult:
     anytime: float | None
     source: str
     family: str
+    backbone: str
     final_std: float | None = None
     anytime_std: float | None = None
     training_stated: bool = True
+    remark: str | None = None
 
 
 def _result(row: Mapping[str, str]) -> PublishedResult:
@@ -50,7 +47,9 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
         final=float(row["final"]),
         source=row["source"],
         family=row["family"],
+        backbone=row["backbone"],
         training_stated=row["training_stated"] == "yes",
+        remark=row["remark"] or None,
         **{name: float(number) if number else None for name, number in numbers.items()},
     )
 
@@ -102,8 +101,9 @@ def results(params: Mapping[str, Any]) -> tuple[PublishedResult, ...]:
 def departures(result: PublishedResult, params: Mapping[str, Any]) -> tuple[str, ...]:
     """Where a trial's flat `params` leave the protocol of `result`, as far as that is known.
 
-    Each is like "optim.epochs is 5, published with 20". Where the source does not state how the
-    method was trained, only data and backbone are compared. Seeds are not looked at.
+    Each is like "optim.epochs is 5, published with 20"; the remark on the result comes last. Where
+    the source does not state how the method was trained, only data and backbone are compared. Seeds
+    are not looked at.
     """
     asked = {
         "method.name": result.method if result.training_stated else result.family,
@@ -116,12 +116,13 @@ def departures(result: PublishedResult, params: Mapping[str, Any]) -> tuple[str,
         for key, value in published_settings(asked).items()
         if key.startswith("data.") or (result.training_stated and key not in asked)
     }
-    settings |= {"backbone.name": BACKBONES[result.family], "data.image_size": IMAGE_SIZE}
-    return tuple(
+    settings |= {"backbone.name": result.backbone, "data.image_size": IMAGE_SIZE}
+    differing = tuple(
         f"{key} is {_plain(params[key])}, published with {_plain(value)}"
         for key, value in sorted(settings.items())
         if key in params and _plain(params[key]) != _plain(value)
     )
+    return differing if result.remark is None else (*differing, result.remark)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ Method and network meet in the adapted layers alone, so a push tries every metho
 and a method of each kind on the others; all pairs are tried nightly.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -181,22 +182,45 @@ def test_sixty_tasks_with_exhausted_subspaces(method: str, network: str) -> None
 @pytest.mark.nightly
 @pytest.mark.parametrize("method", [name for name in catalog.methods() if has_prompts(name)])
 def test_250_tasks_of_prompts(method: str) -> None:
-    """As many as icons allow and more: pools and components follow, nothing is silently empty."""
-    changes = {
-        **on("compact_vit"),
-        "data.name": "icons",
-        "data.classes": 250,
+    """Far more than pools and components have by default: they follow, and none is empty."""
+    changes: dict[str, Any] = {
+        "data.name": "glyphs",
+        "data.image_size": 32,
+        "backbone.image_size": 8,
+        "data.classes": 500,
         "data.tasks": 250,
-        "data.train_per_class": 3,
+        "data.train_per_class": 4,
+        "data.test_per_class": 1,
+        **FEW_ROWS[method],
         "optim.epochs": 1,
     }
     if method == "coda_prompt":
+        changes["method.components"] = 100
+        with pytest.raises(ValueError, match=r"components must be at least data.tasks = 250"):
+            tiny(method, changes)
         changes |= {"method.components_per": "task", "method.components": 1}
-    results = results_of(method, changes)
+    if method == "hide_prompt":
+        # Its alignments have a step for each old class, in each epoch of every task.
+        changes |= {"data.classes": 250, "method.align_epochs": 1, "method.centroids": 1}
+    trainer = SequentialTrainer(tiny(method, changes))
+    results = run(trainer)
     assert len(results) == 250
     for result in results:
         assert all(math.isfinite(value) for value in result.metrics.values())
     last = results[-1].metrics
-    assert last["prompt/used"] > 1
-    if method != "l2p":
-        assert "prompt/chosen/task_250" in last
+    assert last["prompt/used"] >= 1 and last["prompt/similarity"] < 1
+    assert ("prompt/chosen/task_250" in last) == (method != "l2p")
+    held = [result.metrics["memory/prompt_bytes"] for result in results]
+    growth = {now - before for before, now in itertools.pairwise(held)}
+    assert len(growth) == 1 and (growth != {0}) == (method in ("dual_prompt", "hide_prompt"))
+    state = trainer._method.state_dict()
+    if method == "l2p":
+        start = SequentialTrainer(trainer.config)._method.state_dict()
+        assert not torch.equal(start["keys"], state["keys"])
+        return
+    # Every task has rows of its own, other than those of the task before.
+    rows = state.get("own", state.get("prompts", []))
+    if method == "coda_prompt":
+        rows = list(state["rows"]["prompts"].unbind(1))
+    assert len(rows) == 250 and all(bool(own.any()) for own in rows)
+    assert not any(torch.equal(one, other) for one, other in itertools.pairwise(rows))

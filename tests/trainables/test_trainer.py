@@ -86,7 +86,8 @@ def test_a_checkpoint_of_another_trial_or_version_is_refused(
     path = tmp_path / trainer_module.CHECKPOINT_NAME
     state = torch.load(path, weights_only=True)
     for key in CAME_LATER:
-        del state["params"][key]
+        # Some are of other methods.
+        state["params"].pop(key, None)
     del state["lows"]
     torch.save(state, path)
     SequentialTrainer(tiny("sd_lora")).restore(tmp_path)

@@ -34,6 +34,7 @@ CAME_LATER: Mapping[str, Scalar] = MappingProxyType(
         "data.test_view": "bilinear",
         "method.head_init": "small_normal",
         "evaluation.during": None,
+        "method.identity_schedule": "cosine",
         "optim.prompt_lr": None,
         "optim.clip_norm": None,
     }

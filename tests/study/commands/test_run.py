@@ -125,6 +125,19 @@ def test_validate_describes_the_plan(study_file: Path, command: Command) -> None
     assert "method.name=sequential,data.tasks=2: searches optim.lr" in out
 
 
+@pytest.mark.parametrize("method", ["l2p", "dual_prompt", "coda_prompt", "hide_prompt"])
+@pytest.mark.parametrize("network", ["test_swin", "test_convnext"])
+def test_validate_refuses_prompts_in_networks_without_places_by_name(
+    write_study: WriteStudy, command: Command, method: str, network: str
+) -> None:
+    fixed = {**FIXED, "data.tasks": 2, "backbone.name": network}
+    plain = {**STUDY, "grid": {"method.name": [method]}, "fixed": fixed, "search": "none"}
+    code, out, err = command(write_study(plain), "--validate")
+    assert (code, out) == (2, "")
+    message = rf"plain Vision Transformer of timm for method {method}: .* {network} does not have"
+    assert re.search(message, err)
+
+
 def test_list_shows_every_study_with_its_question(command: Command) -> None:
     code, out, _ = command("--list")
     assert code == 0 and "quickstart: " in out and "?" in out

@@ -110,6 +110,22 @@ def test_confirmations_keep_settings_results_and_where_their_checkpoint_is() -> 
     assert write_all([*ledger, late]).tags[CONFIRMATION]["checkpoint"] == "ray/one"
 
 
+def test_scores_by_batch_are_said_with_the_setting_in_every_run() -> None:
+    """As such trials report it: a metric of each task, and the key among the run's params."""
+    ledger = study_records()
+    for record in ledger:
+        if record["kind"] == "trial":
+            record["params"]["method.vote"] = "batch"
+        elif record["kind"] == "task":
+            record["metrics"]["prompt/scores_by_batch"] = 1.0
+    store = write_all(ledger)
+    for run in (SEARCH, CONFIRMATION):
+        assert store.params[run]["method.vote"] == "batch"
+        assert store.curve(run, "prompt/scores_by_batch") == {1: 1.0, 2: 1.0, 3: 1.0}
+    # And over the seeds, in the run of the cell.
+    assert store.curve(RUN, "prompt/scores_by_batch")[3] == 1.0
+
+
 def test_what_the_store_holds_whole_is_not_written_again() -> None:
     ledger = study_records()
     first = write_all(ledger)

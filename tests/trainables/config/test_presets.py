@@ -86,6 +86,43 @@ def test_unknown_names_are_refused_with_the_known_ones(
         params(**changes)
 
 
+# Rates as released, by the batch over 256: optim.lr, optim.head_lr, epochs, batch, schedule.
+# fmt: off
+TRAININGS: dict[tuple[str, str], tuple[float, float | None, int, int, str]] = {
+    ("l2p", "cifar100"): (0.03 * 16 / 256, None, 5, 16, "constant"),
+    ("l2p", "imagenet_r"): (0.03 * 16 / 256, None, 10, 32, "constant"),
+    ("dual_prompt", "cifar100"): (1e-3, None, 5, 24, "constant"),
+    ("dual_prompt", "imagenet_r"): (1e-3, None, 10, 24, "constant"),
+    ("coda_prompt", "cifar100"): (1e-3, None, 20, 128, "released_cosine_once"),
+    ("coda_prompt", "imagenet_r"): (1e-3, None, 50, 128, "released_cosine_once"),
+    ("coda_prompt", "domainnet"): (1e-3, None, 5, 128, "released_cosine_once"),
+    ("hide_prompt", "cifar100"): (0.03 * 24 / 256, 0.003 * 24 / 256, 50, 8 * 24, "step"),
+    ("hide_prompt", "imagenet_r"): (0.03 * 24 / 256, 0.003 * 24 / 256, 150, 8 * 24, "cosine"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("method", "data"), TRAININGS)
+def test_trainings_of_methods_with_prompts(method: str, data: str) -> None:
+    filled = params(**{"method.name": method, "recipe": f"{method}/{data}"})
+    lr, head_lr, epochs, batch, schedule = TRAININGS[method, data]
+    assert filled["optim.lr"] == pytest.approx(lr, rel=1e-12)
+    assert filled["optim.head_lr"] == (None if head_lr is None else pytest.approx(head_lr))
+    keys = ("epochs", "batch_size", "schedule", "optimizer", "weight_decay", "prompt_lr")
+    found = tuple(filled[f"optim.{key}"] for key in keys)
+    assert found == (epochs, batch, schedule, "adam", 0, None)
+    assert filled["optim.clip_norm"] == (1.0 if method == "hide_prompt" else None)
+    assert filled["data.crop_scale"] == (0.08 if method == "coda_prompt" else 0.05)
+    if method == "hide_prompt":
+        own = ("identity_lr", "identity_align_lr", "align_lr", "identity_epochs", "align_epochs")
+        expected = (0.0005 * 24 / 256, 0.005 * 24 / 256, 0.005, 20, 30)
+        assert tuple(filled[f"method.{key}"] for key in own) == pytest.approx(expected)
+        few = data == "cifar100"
+        assert (filled["method.length"], filled["method.contrastive"]) == (
+            (5, 0.1) if few else (20, 0.5)
+        )
+
+
 @pytest.mark.parametrize(
     ("family", "seeds"), [("inflora", (0, 1, 2, 3, 4)), ("sd_lora", (1993, 1994, 1995))]
 )

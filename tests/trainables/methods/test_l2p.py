@@ -1,5 +1,6 @@
 """L2P: who moves, what is pulled, what the heads read."""
 
+import math
 from typing import Any
 
 import pytest
@@ -73,6 +74,15 @@ def test_the_masked_loss_by_hand() -> None:
     own = method.loss(logits, torch.tensor([3]), range(2, 4))
     seen = method.loss(logits, torch.tensor([3]), range(4))
     assert (float(own), float(seen)) == pytest.approx((1.313262, 3.440190), abs=1e-6)
+
+
+def test_the_masked_loss_of_the_first_and_of_middle_classes() -> None:
+    _, method, _, _ = begun()
+    logits = torch.tensor([[0.0, 3.0, -2.0, 0.5]])
+    first = method.loss(logits, torch.tensor([1]), range(2))
+    middle = method.loss(logits, torch.tensor([2]), range(1, 4))
+    expected = (math.log1p(math.exp(-3)), 5 + math.log1p(math.exp(-5) + math.exp(-2.5)))
+    assert (float(first), float(middle)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_heads_read_the_prompts_outputs_and_nothing_else() -> None:

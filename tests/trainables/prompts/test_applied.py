@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.trainables.draws import seeded
 from trainables.backbones.prompted import places_of
@@ -63,6 +64,30 @@ def test_without_a_prefix_by_hand() -> None:
     torch.testing.assert_close(out[0], expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_prefix_image_by_image_and_head_by_head(fused: bool) -> None:
+    """Two heads of width 4 whose own queries and keys are normed; the prefix is not."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        base: Any = Attention(8, num_heads=2, qkv_bias=True, qk_norm=True, norm_layer=nn.LayerNorm)
+        nn.init.uniform_(base.q_norm.weight)
+        nn.init.uniform_(base.k_norm.bias)
+    base.fused_attn = fused
+    x, rows = drawn(3, 5, 8), drawn(3, 2, 2, 8, seed=1)
+    with torch.no_grad():
+        out = PrefixAttention(base, as_prefix(rows, heads=2))(x)
+        q, k, v = base.qkv(x).view(3, 5, 3, 2, 4).unbind(2)
+        for image in range(3):
+            mixed = []
+            for head, part in enumerate((slice(4), slice(4, 8))):
+                keys = torch.cat([rows[image, 0, :, part], base.k_norm(k[image, :, head])])
+                values = torch.cat([rows[image, 1, :, part], v[image, :, head]])
+                weights = (base.q_norm(q[image, :, head]) @ keys.T / 2).exp()
+                mixed.append(weights @ values / weights.sum(1, keepdim=True))
+            expected = base.proj(torch.cat(mixed, 1))
+            torch.testing.assert_close(out[image], expected, atol=1e-6, rtol=1e-5)
+
+
 def test_a_mask_is_refused() -> None:
     wrapped = PrefixAttention(attention(fused=True), (torch.zeros(1, 1, 1, 2),) * 2)
     with pytest.raises(ValueError, match="a prefix must be seen by all tokens"):
@@ -87,6 +112,18 @@ def test_component_weights_by_hand() -> None:
     found = component_weights(torch.tensor([[1.0, 2.0, 2.0]]), attention, keys)
     expected = torch.tensor([[0.447214, 0.707107, 0.948683]])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_component_weights_of_other_lengths_and_of_nothing() -> None:
+    """(3, 0, 4) ⊙ (1, 1, 1) is 5 long; keys count by their direction; (0, 1, 0) leaves nothing."""
+    attention = torch.tensor([[1.0, 1.0, 1.0], [2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    keys = torch.tensor([[0.0, 0.0, 2.0], [1.0, 1.0, 1.0], [0.0, 5.0, 0.0]])
+    found = component_weights(torch.tensor([[3.0, 0.0, 4.0]]), attention, keys)
+    torch.testing.assert_close(found, torch.tensor([[0.8, 0.160128, 0.0]]), atol=1e-6, rtol=0)
+    # By the definition, one by one.
+    queries, attention, keys = drawn(4, 6), drawn(5, 6, seed=1), drawn(5, 6, seed=2)
+    expected = functional.cosine_similarity(queries[:, None] * attention, keys[None], dim=2)
+    torch.testing.assert_close(component_weights(queries, attention, keys), expected)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

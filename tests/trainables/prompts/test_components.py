@@ -15,6 +15,27 @@ def test_the_penalty_by_hand() -> None:
     assert float(orthogonality_penalty(torch.eye(3))) == 0
 
 
+@pytest.mark.parametrize("count", [2, 5, 20])
+@pytest.mark.parametrize("cosine", [0.0, 0.3, -0.04])
+def test_the_penalty_of_unit_rows_of_one_cosine(count: int, cosine: float) -> None:
+    """m (m − 1) entries off the diagonal of m² are the cosine: (m − 1) / m · cosine²."""
+    eye = torch.eye(count, dtype=torch.float64)
+    rows = torch.linalg.cholesky(eye + cosine * (1 - eye))
+    expected = (count - 1) / count * cosine**2
+    assert float(orthogonality_penalty(rows)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_both_steps_by_hand_in_four_dimensions() -> None:
+    """(1, 2, 3, 4) less 1.5 and 2.5 of two rows, or less what lies in the plane of both."""
+    old = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]], dtype=torch.float64)
+    drawn = torch.tensor([1.0, 2, 3, 4], dtype=torch.float64)
+    assert without_earlier(drawn, old).tolist() == [-0.5, -2.0, 0.5, 4.0]
+    _, _, basis = torch.linalg.svd(old, full_matrices=False)
+    exact = without_earlier(drawn, basis)
+    assert exact.tolist() == pytest.approx([2 / 3, -2 / 3, 2 / 3, 4], abs=1e-12)
+    assert (old @ exact).tolist() == pytest.approx([0, 0], abs=1e-12)
+
+
 def test_the_released_step_is_not_orthogonal_to_rows_that_are_not_to_each_other() -> None:
     rest = without_earlier(DRAWN, OLD)
     rest = rest / rest.norm()

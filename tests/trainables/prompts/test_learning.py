@@ -69,6 +69,25 @@ def test_the_released_reshape_hands_out_what_is_of_other_images(
         assert torch.equal(found[:, block, :, 1, 2], found[:, block, :, 0, 0])
 
 
+@pytest.mark.parametrize("count", [2, 6, 8])
+def test_half_of_an_even_batch_gets_keys_as_both_and_the_other_half_values(count: int) -> None:
+    keys = torch.arange(count)
+    found = leaked(torch.stack([keys, 100 + keys], 1).view(count, 1, 2, 1, 1))
+    for image, pair in enumerate(found[:, 0, :, 0, 0].tolist()):
+        first = 2 * image if 2 * image < count else 100 + 2 * image - count
+        assert pair == [first, first + 1]
+
+
+def test_a_vote_counts_images_and_not_how_near_they_are() -> None:
+    """Three images that hardly prefer key 0 outvote two that are at key 1."""
+    queries = torch.tensor([[1.0, 0.99], [1.0, 0.99], [1.0, 0.99], [0.0, 1.0], [0.0, 1.0]])
+    similarity = cosine(queries, torch.eye(2))
+    ids = voted(nearest(similarity, 1), 2)
+    assert ids.tolist() == [[0]] * 5
+    # What is pulled is what was voted for: (3 · 0.710651 + 0) / 5.
+    assert float(pull(similarity, ids)) == pytest.approx(0.426391, abs=1e-6)
+
+
 def test_gathering_is_indexing() -> None:
     prompts = [torch.full((2, 3), float(number)) for number in range(5)]
     ids = torch.tensor([4, 0, 4, 2])

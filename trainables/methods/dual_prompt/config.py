@@ -96,7 +96,8 @@ class DualPromptConfig:
 # "released" is the torch code (LAMDA-PILOT's, which SD-LoRA's is built on), "corrected" the same
 # without what lets an image's scores depend on others, or tasks and classes compete that were never
 # seen. That code falls back to choosing by key in training where the pool has fewer prompts than
-# tasks; here such a pool is refused.
+# tasks; here such a pool is refused. LAMDA-PILOT leaves classes not seen yet out at test, which the
+# code that it was taken from does not: here neither does "released".
 # fmt: off
 _RELEASED: dict[str, Any] = {
     "method.g_length": 5, "method.e_length": 5, "method.split": "each", "method.pull": 0.1,

@@ -83,7 +83,7 @@ class HiDePrompt:
         telling = ParamGroup("head", self.identity.open(len(task.classes)), config.identity_lr)
         head = self._heads.open(task.index, len(task.classes))
         self._stages = [
-            Stage([telling], config.identity_epochs, self._identify),
+            Stage([telling], config.identity_epochs, self._identify, config.identity_schedule),
             Stage([ParamGroup("prompt", [prompt]), ParamGroup("head", head)]),
         ]
         return [], {}

@@ -65,7 +65,9 @@ class L2PConfig:
 # often each was taken before is in no released code. "released" is the torch code (LAMDA-PILOT's,
 # which SD-LoRA's is built on), "corrected" the same without what lets an image's scores depend on
 # others, or classes compete that were never seen. The authors' own code, in JAX, has length 10,
-# top_k 4, small starts, heads at zero and no position of the class token.
+# top_k 4, small starts, heads at zero and no position of the class token. LAMDA-PILOT leaves
+# classes not seen yet out at test, which the code that it was taken from does not: here neither
+# does "released".
 # fmt: off
 _RELEASED: dict[str, Any] = {
     "method.pool": 10, "method.length": 5, "method.top_k": 5, "method.pull": 0.1,
