@@ -29,12 +29,12 @@ SMALL: dict[str, Any] = {
     "seeds": [0, 1],
     "resources": {"cpu": 1, "gpu": 1},
 }
-# Tasks of a second or two, so that what is lost is in the middle of something.
+# Tasks of some seconds also on idle cores, so that what is lost is in the middle of something.
 LONG: dict[str, Any] = {
     **SMALL,
     "name": "long",
     "grid": {"method.name": ["sequential"], "data.tasks": [4]},
-    "fixed": {**PARALLEL["fixed"], "data.train_per_class": 200, "optim.epochs": 150},
+    "fixed": {**PARALLEL["fixed"], "data.train_per_class": 200, "optim.epochs": 450},
     "seeds": [0, 1, 2],
 }
 CRASHED: dict[str, Any] = {**LONG, "name": "crashed", "seeds": [0, 1]}

@@ -75,6 +75,8 @@ REPETITIONS = [
 ] + [(part, "parallel", seed) for seed, part in enumerate(PARTS, start=10)]
 REPETITIONS += [(kind, "decided", seed) for seed, kind in enumerate(KINDS, start=12)]
 TIMEOUT = 300
+# In which a driver must have noticed that a part of Ray is dead, and have ended its records.
+NOTICE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +127,16 @@ def test_a_study_that_is_killed_ends_as_planned(
     _wait_for(ledger, dice.randint(6, 2 * len(expected) // 3), process)
     time.sleep(dice.uniform(0, 0.3))
     victims = _kill(process, killed, dice)
+    struck = time.time()
     print(f"{killed}, {study}, seed {seed}: after {count(ledger)} records {victims}")  # noqa: T201
     out = _finish(process, killed != "trial")
     if killed != "trial":
         # At once: what is left of the killed session must not matter.
         if killed in PARTS:
             assert process.returncode == 1 and "Go on with: " in out
+            ends = [record for record in read_ledger(ledger) if record["kind"] == "finished"]
+            assert [record["status"] for record in ends] == ["interrupted"]
+            assert ends[0]["time"] - struck < NOTICE_SECONDS
             assert (output / "report" / "report.html").exists()
         out = _finish(command(home, "--resume", str(output)))
     assert "Traceback" not in out, out
