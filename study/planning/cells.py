@@ -52,12 +52,12 @@ class Cell:
     """One point of the grid: trials are compared inside it only.
 
     `key` holds the grid's values (and, under "search.", which protocol a cell of a comparison
-    follows, or where a setting comes from), `fixed` the study's, `space` what is searched, `tasks`
-    the length of the sequence. Its searches see `search_tasks` tasks with `search_seed`, its
-    confirmations all tasks with each of `seeds`, and with those of `further`, in their order, as
-    long as a contrast of the cell is open. `tuned_in` is the id of the cell whose search finds the
-    settings, where that is another one. `conditions` are those of searched keys that
-    are not in every setting; `split_sha256` is the hash of the split that its trials must find
+    follows, or where a setting comes from), `fixed` what else holds in it, `space` what is
+    searched, `tasks` the length of the sequence. Its searches see `search_tasks` tasks with
+    `search_seed`, its confirmations all tasks with each of `seeds`, and with those of `further`, in
+    their order, as long as a contrast of the cell is open. `tuned_in` is the id of the cell whose
+    search finds the settings, where that is another one. `conditions` are those of searched keys
+    that are not in every setting; `split_sha256` is the hash of the split that its trials must find
     (None: any). `first` are the settings that a search begins with.
     """
 

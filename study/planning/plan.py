@@ -163,11 +163,12 @@ def _cell(spec: StudySpec, key: dict[str, Any], protocol: str, mistakes: list[st
     """One cell; where its search is wrong, that is noted and nothing is searched."""
     settings = {**spec.fixed, **key}
     method, tasks = str(settings[METHOD]), settings.get("data.tasks", DataConfig.tasks)
+    fixed = {**spec.fixed, **spec.settings.get(method, {})}
     name = ",".join(f"{axis}={text(value)}" for axis, value in key.items())
     space: ranges.Space = {}
     when: ranges.Conditions = {}
     with errors.noted(mistakes):
-        space = ranges.resolve(spec.search.space, method, {*key, *spec.fixed})
+        space = ranges.resolve(spec.search.space, method, {*key, *fixed})
         when = ranges.resolve_conditions(spec.search.space, method, space)
     first, seen = spec.search.first_tasks, tasks
     if protocol == "first_k_tasks" and first is not None and errors.is_number(tasks):
@@ -180,7 +181,7 @@ def _cell(spec: StudySpec, key: dict[str, Any], protocol: str, mistakes: list[st
     return Cell(
         id=name,
         key=key,
-        fixed=dict(spec.fixed),
+        fixed=fixed,
         space=space,
         tasks=tasks,
         search_tasks=seen,
@@ -201,7 +202,7 @@ def _check_once(cells: Sequence[Cell]) -> None:
 
 
 def _check_methods(spec: StudySpec) -> None:
-    """Refuses unknown methods, and a `search` that names a method the study does not run."""
+    """Refuses unknown methods, and sections that name a method the study does not run."""
     methods = spec.grid.get(METHOD, (spec.fixed.get(METHOD),))
     mistakes: list[str] = []
     for method in methods:
@@ -211,12 +212,14 @@ def _check_methods(spec: StudySpec) -> None:
                     f"method.name must be in grid or fixed; methods are {list(catalog.methods())}."
                 )
             catalog.declaration(str(method))
-    for extra in () if isinstance(spec.search.space, str) else spec.search.space:
-        if extra not in methods:
-            mistakes.append(
-                f"search must name methods of this study ({sorted(map(str, methods))}), but names "
-                f"{extra!r}."
-            )
+    searched = () if isinstance(spec.search.space, str) else tuple(spec.search.space)
+    for section, names in (("search", searched), ("settings", tuple(spec.settings))):
+        for extra in names:
+            if extra not in methods:
+                mistakes.append(
+                    f"{section} must name methods of this study ({sorted(map(str, methods))}), "
+                    f"but names {extra!r}."
+                )
     errors.refuse(mistakes)
 
 

@@ -50,11 +50,20 @@ def study_schema() -> Schema:
     search["space"] |= {"anyOf": [words, methods]}
     search["confirm_on"]["items"] = {**_object(data), "minProperties": 1}
     schema["$defs"]["Declared"]["properties"]["metric"] |= {"enum": list(CONFIRMED)}
+    settings = {
+        name: {
+            key: known[key]
+            for key in known_keys(name)
+            if key in known and key.startswith(("method.", "optim.")) and key != "method.name"
+        }
+        for name in catalog.methods()
+    }
     modes = _object({name: {"enum": list(get_args(Mode))} for name in OBJECTIVES})
     names = {"enum": list(OBJECTIVES)}
     forms: dict[str, Schema] = {
         "grid": {**_object({key: _list(kind) for key, kind in known.items()}), "minProperties": 1},
         "fixed": _object(known),
+        "settings": _object({name: _object(own) for name, own in settings.items()}),
         # The short form maps methods: it has no key in common with the section.
         "search": {
             "if": {"type": "object", "propertyNames": {"enum": list(catalog.methods())}},

@@ -101,6 +101,17 @@ def _of_data(cell: Mapping[str, Any]) -> Mapping[str, Any]:
     return cell
 
 
+def _of_method(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = all(key.startswith(("method.", "optim.")) for key in settings)
+    if not settings or not known or "method.name" in settings:
+        raise PydanticCustomError(
+            "rule",
+            "map keys of method and optim to values, say {example}",
+            {"example": "{optim.lr: 0.001}"},
+        )
+    return settings
+
+
 def _metric(metric: str) -> str:
     """Refuses test metrics, and metrics that no trial reports."""
     if metric.startswith("test/"):
@@ -137,6 +148,7 @@ Objective: TypeAlias = Annotated[
 ]
 FlatKey: TypeAlias = Annotated[str, AfterValidator(_settable)]
 OtherData: TypeAlias = Annotated[Mapping[FlatKey, Any], AfterValidator(_of_data)]
+MethodSettings: TypeAlias = Annotated[Mapping[FlatKey, Any], AfterValidator(_of_method)]
 Positive: TypeAlias = Annotated[int, Must("a whole number of at least 1", ge=1)]
 Hours: TypeAlias = Annotated[float, Must("a number above 0", gt=0, allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, Must("a number of at least 0", ge=0, allow_inf_nan=False)]

@@ -26,6 +26,7 @@ from study.planning.sections import (
     PEAK_MEMORY,
     Budget,
     FlatKey,
+    MethodSettings,
     Objective,
     Positive,
     Pruner,
@@ -78,6 +79,19 @@ def _only_fixed(key: str, info: ValidationInfo) -> str:
     return key
 
 
+def _only_of_methods(
+    settings: Mapping[str, Mapping[str, Any]], info: ValidationInfo
+) -> Mapping[str, Mapping[str, Any]]:
+    for method, own in settings.items():
+        for section in SETTINGS:
+            for key in own:
+                if key in info.data.get(section, ()):
+                    raise ValueError(
+                        f"settings {method} must not have {key}, which is in {section}."
+                    )
+    return settings
+
+
 def _fits_a_folder(name: str) -> str:
     if len(name.encode()) > MOST_NAME_BYTES:
         raise PydanticCustomError(
@@ -106,6 +120,8 @@ class StudySpec(BaseModel):
     """Flat keys with the values that span the cells."""
     fixed: Mapping[Annotated[FlatKey, AfterValidator(_only_fixed)], Any] = {}
     """Flat keys with the value that all cells share."""
+    settings: Annotated[Mapping[str, MethodSettings], AfterValidator(_only_of_methods)] = {}
+    """Methods with flat keys of `method` and `optim`, and the value that their cells share."""
     search: Search = Search()
     """What is searched, and how; or its space alone."""
     objective: Objective = {"val/accuracy": "max"}
@@ -317,5 +333,7 @@ def _without(plain: Mapping[str, Any], mistakes: Collection[Place]) -> dict[str,
         values = plain.get(section)
         if isinstance(values, Mapping) and (section,) not in wrong:
             rest[section] = {key: v for key, v in values.items() if (section, key) not in wrong}
-    searched = all(place[0] != "search" for place in wrong)
-    return {**rest, "search": plain.get("search", "all") if searched else "none"}
+    right = {place[0] for place in wrong}.isdisjoint
+    settings = plain.get("settings", {}) if right(["settings"]) else {}
+    search = plain.get("search", "all") if right(["search"]) else "none"
+    return {**rest, "settings": settings, "search": search}

@@ -119,6 +119,14 @@ def test_a_list_of_keys_takes_the_methods_own_ranges() -> None:
     assert spaces == [{"method.rank"}] * 2 + [everything] * 2
 
 
+def test_settings_hold_in_the_cells_of_their_method_alone_and_are_not_searched() -> None:
+    plan = small_plan(settings={"inflora": {"method.rank": 4}}, search="all")
+    ranks = [cell.config("confirm", {}, 0).to_params()["method.rank"] for cell in plan.cells]
+    default = TrialConfig.from_params({"method.name": "sd_lora"}).to_params()["method.rank"]
+    assert ranks == [4, 4, default, default] and default != 4
+    assert ["method.rank" in cell.space for cell in plan.cells] == [False, False, True, True]
+
+
 FORGETTING = {"fixed": {"method.name": "inflora"}, "objective": "val/forgetting"}
 RANKED = {"data.tasks": 2, "method.rank": 4}
 
@@ -137,6 +145,16 @@ RANKED = {"data.tasks": 2, "method.rank": 4}
         ({"grid": {"method.name": ["inflora"], "data.tasks": [date(2020, 1, 1)]}}, "of type int"),
         ({"grid": {"data.tasks": [4, 1]}, **FORGETTING}, "data.tasks=1: data.tasks must be at lea"),
         ({"seeds": [2**31]}, "seed must be in"),
+        ({"settings": {"joint": {"optim.lr": 1}}}, "settings must name methods of .*names 'joint'"),
+        (
+            {"settings": {"inflora": {"data.tasks": 3}}},
+            "settings inflora must map keys of method and optim to values",
+        ),
+        (
+            {"settings": {"sd_lora": {"optim.lr": 1}}, "fixed": {"optim.lr": 1}},
+            "settings sd_lora must not have optim.lr, which is in fixed",
+        ),
+        ({"settings": {"sd_lora": {"optim.lr": -1}}}, "cell method.name=sd_lora.*optim.lr must be"),
     ],
 )
 def test_a_wrong_cell_is_refused(changes: dict[str, Any], message: str) -> None:

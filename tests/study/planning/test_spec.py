@@ -76,6 +76,7 @@ grid:
   {method.name: [inflora], data.tasks: [3, 3], method.rank: [], optim.epoch: [1], seed: [1],
   optim.lr: 1}
 fixed: {method.name: joint, data.evaluation: test, data.split_sha256: null, 3: 4}
+settings: {inflora: {data.tasks: 3}, sd_lora: {optim.rate: 1}}
 search:
   {protocol: last, first_tasks: 0, confirm_on: [{optim.lr: 3}, 4, {data.evaluation: test}],
   compare: 3, warm_start: here, inflora: all}
@@ -106,6 +107,8 @@ grid optim.lr must be a list, but got 1.
 data.evaluation must not be set: searches run on validation images with the first of seeds, …
 data.split_sha256 must not be set: a study records the split that it finds when it starts and …
 each key of fixed must be a text, but got 3.
+settings inflora must map keys of method and optim to values, say {optim.lr: 0.001}, but got …
+unknown key 'optim.rate'. Did you mean 'optim.lr'?
 search.protocol must be one of ['whole_stream', 'first_k_tasks', 'transfer'], but got 'last'.
 search.first_tasks must be a whole number of at least 1, but got 0.
 each of search.confirm_on must map keys of data to values, say {data.name: cub200}, but got …
