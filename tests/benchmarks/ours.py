@@ -27,7 +27,7 @@ from trainables.low_rank.branch import LowRankBranch
 from trainables.method import Method, MethodContext, ParamGroup, adapted_backbone, create_method
 
 VIT = "vit_base_patch16_224"
-SMALL = "compact_vit"
+EMBEDDED = SMALL, PLAIN = ("compact_vit", "plain_vit")
 METHODS = os.environ.get("BENCH_METHODS", "inflora,sd_lora").split(",")
 NETWORK = os.environ.get("BENCH_NETWORK", VIT)
 PRECISION = "optim.precision"
@@ -59,10 +59,10 @@ def config_of(
 ) -> TrialConfig:
     """A trial of 50 tasks of two classes, on CIFAR-100's images at 224 pixels.
 
-    The small network sees icons of 32 pixels, the only ones it takes. `precision` is that of the
-    network (None: the first that is worth a measurement on this machine).
+    The embedded networks see icons of 32 pixels, the only ones they take. `precision` is that of
+    the network (None: the first that is worth a measurement on this machine).
     """
-    small = network == SMALL
+    small = network in EMBEDDED
     return TrialConfig.from_params(
         {
             **released(method, network),

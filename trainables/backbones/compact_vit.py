@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from trainables.backbones import timm_compat  # noqa: F401  # isort: skip  (must come before timm)
 from timm.models.vision_transformer import VisionTransformer
 
 from trainables.backbones.plain_vit import choose_attention
+from trainables.backbones.weights import load_embedded
 
 WEIGHTS_FILE = Path(__file__).with_name("compact_vit.safetensors")
 IMAGE_SIZE = 32
@@ -43,11 +43,7 @@ def create_compact_vit(pretrained: bool = True) -> nn.Module:
     model.to(memory_format=torch.channels_last)
     model.register_forward_pre_hook(choose_attention)
     if pretrained:
-        state = {name: value.float() for name, value in load_file(WEIGHTS_FILE).items()}
-        # The counters of batch norm are integers; they are not stored and mean nothing here.
-        initial = model.state_dict()
-        counters = {key: value for key, value in initial.items() if not value.is_floating_point()}
-        model.load_state_dict(state | counters, strict=True)
+        load_embedded(model, WEIGHTS_FILE)
     return cast(nn.Module, model.eval())
 
 

@@ -1,8 +1,6 @@
-"""A plain small transformer: timm's VisionTransformer behind three light convolutions.
+"""A plain small transformer: timm's VisionTransformer behind three light convolutions."""
 
-`pretraining` trains it; until its weights come along, no `backbone.name` leads here.
-"""
-
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -11,6 +9,9 @@ from torch import nn
 from trainables.backbones import timm_compat  # noqa: F401  # isort: skip  (must come before timm)
 from timm.models.vision_transformer import VisionTransformer
 
+from trainables.backbones.weights import load_embedded
+
+WEIGHTS_FILE = Path(__file__).with_name("plain_vit.safetensors")
 IMAGE_SIZE = 32
 WIDTH = 160
 DEPTH = 8
@@ -18,10 +19,9 @@ HEADS = 5
 STRIDE = 8  # pixels per token side: 32 px make 4 × 4 tokens
 
 
-def create_plain_vit() -> nn.Module:
-    """Return the network with random weights, in evaluation mode.
+def create_plain_vit(pretrained: bool = True) -> nn.Module:
+    """Return the network in evaluation mode; it maps (n, 1, 32, 32) to features (n, 160).
 
-    It maps (n, 1, 32, 32) to features (n, 160).
     Pixels are grey in [0, 1], as read from a file and divided by 255. Most of the work is done in
     blocks, whose layers take branches; the MLPs are as wide as the tokens, so that half of a
     block's weights are those of its fused qkv. Features are the normed mean over the 16 tokens.
@@ -41,6 +41,8 @@ def create_plain_vit() -> nn.Module:
         embed_layer=LightPatchEmbed,
     )
     model.register_forward_pre_hook(choose_attention)
+    if pretrained:
+        load_embedded(model, WEIGHTS_FILE)
     return cast(nn.Module, model.eval())
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from trainables.backbones import timm_compat  # noqa: F401  (must precede timm)
 from trainables.backbones.compact_vit import create_compact_vit
+from trainables.backbones.plain_vit import create_plain_vit
 from trainables.backbones.timm_lookup import create_timm_network
 from trainables.backbones.weights import load_checkpoint
 
@@ -17,10 +18,15 @@ from timm.models.swin_transformer import SwinTransformer  # isort: skip
 from timm.models.vision_transformer import VisionTransformer  # isort: skip
 
 
-# The small networks of each kind are for tests: they have random weights only.
 # fmt: off
+PRETRAINED: Mapping[str, Callable[[], nn.Module]] = MappingProxyType({
+    "compact_vit": create_compact_vit,
+    "plain_vit": create_plain_vit,
+})
+# With random weights. The small networks of each kind are for tests and have no others.
 EMBEDDED: Mapping[str, Callable[[], nn.Module]] = MappingProxyType({
     "compact_vit": partial(create_compact_vit, pretrained=False),
+    "plain_vit": partial(create_plain_vit, pretrained=False),
     "test_vit": partial(
         VisionTransformer, img_size=8, patch_size=4, in_chans=1, num_classes=0, embed_dim=16,
         depth=2, num_heads=2,
@@ -56,7 +62,7 @@ def create_network(
         load_checkpoint(network, Path(checkpoint), name, image_size, channels, by_timm)
         return network
     if embedded is not None:
-        return create_compact_vit() if name == "compact_vit" and pretrained else embedded()
+        return PRETRAINED.get(name, embedded)() if pretrained else embedded()
     try:
         return create_timm_network(name, image_size, channels, pretrained)
     except OSError as error:

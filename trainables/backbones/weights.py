@@ -44,6 +44,15 @@ def load_checkpoint(
         ) from error
 
 
+def load_embedded(network: nn.Module, path: Path) -> None:
+    """Loads weights that come along, all floating-point entries of `network` in half precision."""
+    state = {name: value.float() for name, value in load_file(path).items()}
+    # The counters of batch norm are integers; they are not stored and mean nothing here.
+    initial = network.state_dict()
+    counters = {key: value for key, value in initial.items() if not value.is_floating_point()}
+    network.load_state_dict(state | counters)
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a safetensors file or one of torch (no code is run); else ValueError."""
     try:

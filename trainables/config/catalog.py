@@ -12,18 +12,20 @@ from trainables.data_sets import known
 from trainables.data_sets.known import DATASETS, DatasetInfo
 
 
-def _block(path: str, width: int) -> tuple[LayerInfo, ...]:
+def _block(path: str, width: int, mlp_ratio: int) -> tuple[LayerInfo, ...]:
     """The linear layers of a transformer block of timm."""
     return (
         LayerInfo(f"{path}.attn.qkv", "qkv", width),
         LayerInfo(f"{path}.attn.proj", "linear", width),
         LayerInfo(f"{path}.mlp.fc1", "linear", width),
-        LayerInfo(f"{path}.mlp.fc2", "linear", 4 * width),
+        LayerInfo(f"{path}.mlp.fc2", "linear", mlp_ratio * width),
     )
 
 
-def _blocks(path: str, count: int, width: int) -> tuple[LayerInfo, ...]:
-    return tuple(layer for index in range(count) for layer in _block(f"{path}.{index}", width))
+def _blocks(path: str, count: int, width: int, mlp_ratio: int = 4) -> tuple[LayerInfo, ...]:
+    return tuple(
+        layer for index in range(count) for layer in _block(f"{path}.{index}", width, mlp_ratio)
+    )
 
 
 COMPACT_VIT = (LayerInfo("patch_embed.stem.13", "conv", 128), *_blocks("blocks", 4, 160))
@@ -42,14 +44,20 @@ TEST_CONVNEXT = (
 )
 BACKBONES = MappingProxyType(
     {
-        "compact_vit": BackboneInfo(
-            COMPACT_VIT,
-            8,
-            image_size=32,
-            pretrained=True,
-            channels=1,
-            prompts=PromptPlaces(4, 160, class_position=False),
-        ),
+        **{
+            name: BackboneInfo(
+                layers,
+                8,
+                image_size=32,
+                pretrained=True,
+                channels=1,
+                prompts=PromptPlaces(blocks, 160, class_position=False),
+            )
+            for name, layers, blocks in (
+                ("compact_vit", COMPACT_VIT, 4),
+                ("plain_vit", _blocks("blocks", 8, 160, mlp_ratio=1), 8),
+            )
+        },
         **{
             name: BackboneInfo(
                 layers, patch, image_size=8, pretrained=False, channels=1, prompts=prompts

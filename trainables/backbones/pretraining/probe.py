@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainables.backbones.compact_vit import IMAGE_SIZE, create_compact_vit
+from trainables.backbones.plain_vit import create_plain_vit
 from trainables.data_sets.glyphs.glyph_set import load_glyphs
 from trainables.data_sets.icons.icon_set import IconSet, load_icons
 from trainables.data_sets.packed import Bytes
@@ -22,6 +23,7 @@ WEIGHT_DECAYS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 VALIDATION_SHARE = 0.2
 ITERATIONS = 200
 GLYPH_CLASSES, GLYPH_WEIGHT_DECAY = 100, 3e-3
+CARD_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 logger = logging.getLogger(__name__)
 
@@ -161,18 +163,36 @@ def raw_pixels(icon_set: IconSet) -> torch.Tensor:
 
 
 def main() -> None:
-    """Probe compact_vit, the same net with random weights, and raw pixels."""
+    """Print the table of a card."""
     parser = argparse.ArgumentParser(
         prog="python -m trainables.backbones.pretraining.probe", description=__doc__
     )
+    parser.add_argument("--network", choices=("compact_vit", "plain_vit"), default="compact_vit")
     parser.add_argument("--seed", type=int, default=0, help="validation cut and random weights")
     parser.add_argument("--output", type=Path, help="file to write the table to as well")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    table = _by_strength() if arguments.network == "plain_vit" else _by_features(arguments.seed)
+    logger.info("%s", table)
+    if arguments.output is not None:
+        arguments.output.write_text(f"{table}\n", encoding="utf-8")
+
+
+def _by_strength() -> str:
+    """Of `plain_vit`, on validation families of `glyphs`."""
+    lines = ["| Street strength | Nearest class mean | Linear probe |", "| --- " * 3 + "|"]
+    accuracies = glyph_accuracies(create_plain_vit(), CARD_STRENGTHS)
+    for strength, (nearest, linear) in zip(CARD_STRENGTHS, accuracies, strict=True):
+        lines.append(f"| {strength:.2f} | {nearest:.3f} | {linear:.3f} |")
+    return "\n".join(lines)
+
+
+def _by_features(seed: int) -> str:
+    """Of `compact_vit`, the same net with random weights, and raw pixels, on icons."""
     icon_set = load_icons(IMAGE_SIZE)
-    torch.manual_seed(arguments.seed)
+    torch.manual_seed(seed)
     results = {
-        name: probe_features(features, icon_set, arguments.seed)
+        name: probe_features(features, icon_set, seed)
         for name, features in {
             "compact_vit": extract_features(create_compact_vit(), icon_set),
             "random weights": extract_features(create_compact_vit(False), icon_set),
@@ -185,9 +205,7 @@ def main() -> None:
             f"| {name} | {result.linear:.3f} | {result.nearest_class_mean:.3f} "
             f"| {result.weight_decay:g} |"
         )
-    logger.info("%s", "\n".join(lines))
-    if arguments.output is not None:
-        arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

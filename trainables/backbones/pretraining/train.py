@@ -8,7 +8,7 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,16 +45,20 @@ from trainables.data_sets.icons.icon_set import load_icons
 from trainables.data_sets.rendition import random_draws, street
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {"compact_vit": partial(create_compact_vit, False), "plain_vit": create_plain_vit}
+    {
+        "compact_vit": partial(create_compact_vit, False),
+        "plain_vit": partial(create_plain_vit, False),
+    }
 )
-STREET = 0.5  # the largest strength in pretraining
+STREET = 0.15  # the largest strength in pretraining
 STRENGTHS = (0.0, 0.5, 1.0)  # of the probes
 BATCH = 128
 PROBE_WEIGHT_DECAY = 1e-3  # while training; the final figures choose it on validation
 WARM_UP_SHARE = 0.02  # of the budget
 CLIP_NORM = 1.0
-# Of the losses that help, all of them falling to 0 over the budget.
+# Of the losses that help, falling to 0 over the budget.
 STEM_WEIGHT, TEACHER_WEIGHT = 0.5, 2.0
+MUON_FACTOR = 3.0  # rate of Muon over that of AdamW
 LABEL_SMOOTHING = 0.1
 CHECKPOINT_SECONDS = 120.0
 PROBE_AT = (1 / 3, 2 / 3)  # of the budget
@@ -82,31 +86,26 @@ class Classifier(nn.Module):
     """The backbone with a linear head on its features, and with what helps it at first.
 
     Blocks that are not trained yet stay on a plateau for a long time, and convolutions get no
-    useful gradient through them. So a second head looks at the mean of the input tokens, and
-    `plain_vit` also tells from its features what those of `compact_vit` are for the same drawing,
-    dark on white. Both are thrown away later.
+    useful gradient through them. So `compact_vit` has a second head on the mean of its input
+    tokens, and `plain_vit` also tells from its features what those of `compact_vit` are for the
+    same drawing, dark on white. Both are thrown away later.
     """
 
     def __init__(self, network: str, classes: int) -> None:
         super().__init__()
         self.backbone = NETWORKS[network]()
-        self.head = nn.Linear(WIDTH, classes)
-        self.stem_norm = nn.LayerNorm(WIDTH)
-        self.stem_head = nn.Linear(WIDTH, classes)
-        heads = [self.head, self.stem_head]
+        self.head = _linear(classes)
         # In a tuple, so that it is no part of this network.
         self.teacher: tuple[nn.Module, ...] = ()
         if network == "plain_vit":
             self.teacher = (create_compact_vit(),)
-        if self.teacher:
-            self.teacher_head = nn.Linear(WIDTH, WIDTH)
-            heads.append(self.teacher_head)
-        for head in heads:
-            nn.init.trunc_normal_(head.weight, std=0.02)
-            nn.init.zeros_(head.bias)
+            self.teacher_head = _linear(WIDTH)
+        else:
+            self.stem_norm = nn.LayerNorm(WIDTH)
+            self.stem_head = _linear(classes)
 
     def losses(self, views: Views, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of the head, and of all that helps."""
+        """Return the loss of the head, and of what helps."""
         tokens: list[torch.Tensor] = []
         patch_embed = self.backbone.get_submodule("patch_embed")
         hook = patch_embed.register_forward_hook(
@@ -115,16 +114,25 @@ class Classifier(nn.Module):
         with torch.autocast("cpu", torch.bfloat16):
             features = self.backbone(views.images)
             logits = self.head(features)
-            stem_logits = self.stem_head(self.stem_norm(tokens[0].mean(1)))
-            told = self.teacher_head(features) if self.teacher else None
+            if self.teacher:
+                told = self.teacher_head(features)
+            else:
+                stem_logits = self.stem_head(self.stem_norm(tokens[0].mean(1)))
         hook.remove()
-        helping = STEM_WEIGHT * _cross_entropy(stem_logits, labels)
-        if told is not None:
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                taught = self.teacher[0](views.drawings).float()
-            taught = (taught - taught.mean(0)) / (taught.std(0) + 1e-3)
-            helping = helping + TEACHER_WEIGHT * functional.mse_loss(told.float(), taught)
-        return _cross_entropy(logits, labels), helping
+        if not self.teacher:
+            return _cross_entropy(logits, labels), STEM_WEIGHT * _cross_entropy(stem_logits, labels)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            taught = self.teacher[0](views.drawings).float()
+        taught = (taught - taught.mean(0)) / (taught.std(0) + 1e-3)
+        difference = functional.mse_loss(told.float(), taught)
+        return _cross_entropy(logits, labels), TEACHER_WEIGHT * difference
+
+
+def _linear(outputs: int) -> nn.Linear:
+    head = nn.Linear(WIDTH, outputs)
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -162,11 +170,12 @@ def pretrain(
     torch.manual_seed(seed)
     model = Classifier(network, len(data.class_names)).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-    optimiser = _optimiser(model, peak_rate, decay)
+    optimisers = _optimisers(network, model, peak_rate, decay)
+    peak_rates = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
     progress = Progress()
     checkpoint = output / "checkpoint.pt"
     if checkpoint.is_file():
-        _restore(checkpoint, model, optimiser, progress)
+        _restore(checkpoint, model, optimisers, progress)
     packed, labels = torch.from_numpy(data.packed.copy()), torch.from_numpy(data.labels)
     weights = torch.from_numpy(weights_of(data))
     steps_per_epoch = math.ceil((int(data.pairs.max()) + 1) / BATCH)
@@ -181,11 +190,12 @@ def pretrain(
         for index in order.split(BATCH):
             start = time.monotonic()
             done = min(progress.seconds / budget, 1.0)
-            rate = learning_rate(peak_rate, done)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            share = learning_rate(1.0, done)
+            groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+            for group, peak in zip(groups, peak_rates, strict=True):
+                group["lr"] = share * peak
             both = model.losses(views(network, packed[index], generator), labels[index])
-            losses.append(_step(model, optimiser, *both, 1.0 - done))
+            losses.append(_step(model, optimisers, *both, 1.0 - done))
             progress.steps += 1
             progress.seconds += time.monotonic() - start
             if progress.seconds >= budget:
@@ -195,12 +205,12 @@ def pretrain(
             progress.seconds / 60.0,
             progress.steps,
             sum(losses) / len(losses),
-            rate,
+            share * peak_rate,
             progress.steps * BATCH / progress.seconds,
         )
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
-            _save(checkpoint, model, optimiser, progress)
+            _save(checkpoint, model, optimisers, progress)
             save_weights(model.backbone, weights_file)
         if progress.seconds >= budget * (*PROBE_AT, 2.0)[progress.probes]:
             progress.probes += 1
@@ -233,32 +243,54 @@ def save_weights(backbone: nn.Module, path: Path) -> None:
 
 def _step(
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     loss: torch.Tensor,
     helping: torch.Tensor,
     weight: float,
 ) -> float:
-    optimiser.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     (loss + weight * helping).backward()
     nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
     return float(loss.detach())
 
 
-def _optimiser(model: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.ndim > 1 and p.shape[0] > 1]
-    vectors = [p for p in model.parameters() if not (p.ndim > 1 and p.shape[0] > 1)]
+def _optimisers(
+    network: str, model: Classifier, rate: float, decay: float
+) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices of the blocks of `plain_vit`; both rates are `rate`'s."""
+    muon = []
+    if network == "plain_vit":
+        blocks = model.backbone.get_submodule("blocks")
+        muon = [weight for weight in blocks.parameters() if weight.ndim == 2]
+    taken = set(map(id, muon))
+    others = [p for p in model.parameters() if id(p) not in taken]
+    matrices = [p for p in others if p.ndim > 1 and p.shape[0] > 1]
+    vectors = [p for p in others if not (p.ndim > 1 and p.shape[0] > 1)]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+    ]
+    if muon:
+        optimisers.append(
+            torch.optim.Muon(
+                muon, MUON_FACTOR * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return optimisers
 
 
 def _save(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    model: nn.Module,
+    optimisers: Sequence[torch.optim.Optimizer],
+    progress: Progress,
 ) -> None:
     partial = path.with_suffix(".partial")
     state = {
         "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "progress": vars(progress),
         "random": torch.get_rng_state(),
     }
@@ -267,11 +299,15 @@ def _save(
 
 
 def _restore(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    model: nn.Module,
+    optimisers: Sequence[torch.optim.Optimizer],
+    progress: Progress,
 ) -> None:
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, own in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(own)
     torch.set_rng_state(state["random"])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
