@@ -87,8 +87,8 @@ class Classifier(nn.Module):
 
     Blocks that are not trained yet stay on a plateau for a long time, and convolutions get no
     useful gradient through them. So `compact_vit` has a second head on the mean of its input
-    tokens, and `plain_vit` also tells from its features what those of `compact_vit` are for the
-    same drawing, dark on white. Both are thrown away later.
+    tokens, and `plain_vit` tells from its features what those of `compact_vit` are for the same
+    drawing, dark on white. Both are thrown away later.
     """
 
     def __init__(self, network: str, classes: int) -> None:
@@ -259,7 +259,7 @@ def _step(
 def _optimisers(
     network: str, model: Classifier, rate: float, decay: float
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the matrices of the blocks of `plain_vit`; both rates are `rate`'s."""
+    """AdamW at `rate`, and for the matrices of `plain_vit`'s blocks Muon at a multiple of it."""
     muon = []
     if network == "plain_vit":
         blocks = model.backbone.get_submodule("blocks")
