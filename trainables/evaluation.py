@@ -26,8 +26,11 @@ class Evaluator:
         self._method = method
         self._stream = stream
         self._held_out = joined([task.held_out for task in stream])
-        # By task. They never change, so each image's are computed once.
-        self._queries: dict[int, Tensor] = {}
+        # By task: features of the pretrained network. They never change, so each image's are
+        # computed once.
+        self._pretrained: dict[int, Tensor] = {}
+        # A tensor tells by its version that it was written into.
+        self._weights = [(weight, weight._version) for weight in model.state_dict().values()]
 
     @torch.no_grad()
     def evaluate(self, tasks: int, read_out: ReadOut | None = None) -> metrics.Evaluation:
@@ -79,14 +82,15 @@ class Evaluator:
     def timed(self, most: int, device: torch.device) -> tuple[int, float]:
         """Evaluates up to `most` held-out images, for nothing; their number and the seconds.
 
-        Where the method has prompts, queries are known before, as for all images of old tasks.
+        Features of the pretrained network that a method reads are known before, as for all images
+        of old tasks.
         """
         images = self._held_out.first(min(most, len(self._held_out)))
         ends = itertools.accumulate(len(task.held_out) for task in self._stream)
-        queries = self._queries_of_first(1 + sum(end < len(images) for end in ends))
+        known = self._known_of_first(1 + sum(end < len(images) for end in ends))
         clock = usage.Clock(device)
-        for batch, known in _with_queries(images, queries):
-            self._scored(batch, known)
+        for batch, own in _with_known(images, known):
+            self._scored(batch, own)
         return len(images), clock.lap("evaluate")
 
     def _of_first(self, tasks: int) -> ImageSet:
@@ -94,41 +98,52 @@ class Evaluator:
 
     def _scored_of_first(self, tasks: int) -> Iterator[Scored]:
         """The held-out images of the first `tasks` tasks, batch by batch."""
-        for batch, known in _with_queries(self._of_first(tasks), self._queries_of_first(tasks)):
+        for batch, known in _with_known(self._of_first(tasks), self._known_of_first(tasks)):
             yield self._scored(batch, known)
 
-    def _scored(self, batch: Tensor, queries: Tensor | None = None) -> Scored:
-        """Scores and features of pixels, products of network and heads taken as in training."""
+    def _scored(self, batch: Tensor, known: Tensor | None = None) -> Scored:
+        """Scores and features of pixels, products of network and heads taken as in training.
+
+        `known` are their features in the pretrained network: a prompting method's queries, and
+        for another method the features themselves.
+        """
         with network_products(batch.device):
-            images = to_unit(batch)
             if isinstance(self._method, Prompting):
-                return self._method.forward(self._model, images, None, queries)
-            features = self._model(images)
+                return self._method.forward(self._model, to_unit(batch), None, known)
+            features = self._model(to_unit(batch)) if known is None else known
             return Scored(self._method.logits(features), features, features.new_zeros(()))
 
-    def _queries_of_first(self, tasks: int) -> Tensor | None:
-        """Queries (n, width) of the held-out images of the first tasks; None without prompts.
+    def _known_of_first(self, tasks: int) -> Tensor | None:
+        """Features (n, width) of the held-out images of the first tasks in the pretrained network.
 
+        None unless they are of use: to a prompting method, or where the network is that one still.
         Batches end with a task, so that a resumed trial finds the same bits.
         """
-        if not isinstance(self._method, Prompting):
+        if not (isinstance(self._method, Prompting) or self._is_pretrained()):
             return None
         for task in self._stream.tasks[:tasks]:
-            if task.index not in self._queries:
-                images = (to_unit(batch) for batch in task.held_out.batches(FORWARD_BATCH))
-                self._queries[task.index] = torch.cat([self._model.query(own) for own in images])
-        return torch.cat([self._queries[index] for index in range(tasks)])
+            if task.index not in self._pretrained:
+                batches = task.held_out.batches(FORWARD_BATCH)
+                with network_products(task.held_out.labels.device):
+                    found = [self._model.query(to_unit(batch)) for batch in batches]
+                self._pretrained[task.index] = torch.cat(found)
+        return torch.cat([self._pretrained[index] for index in range(tasks)])
+
+    def _is_pretrained(self) -> bool:
+        """Whether the network is that of the start: nothing added to it, nothing written into."""
+        now = self._model.state_dict().values()
+        return len(now) == len(self._weights) and all(
+            weight._version == version for weight, version in self._weights
+        )
 
 
-def _with_queries(
-    images: ImageSet, queries: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Batches of pixels with their queries, of which there may be more."""
+def _with_known(images: ImageSet, known: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Batches of pixels with what is `known` of them, which may be of more images."""
     batches = images.batches(FORWARD_BATCH)
-    if queries is None:
+    if known is None:
         yield from zip(batches, itertools.repeat(None), strict=False)
     else:
-        yield from zip(batches, queries[: len(images)].split(FORWARD_BATCH), strict=True)
+        yield from zip(batches, known[: len(images)].split(FORWARD_BATCH), strict=True)
 
 
 class Watch:

@@ -64,6 +64,24 @@ def test_measuring_changes_no_bit(method: str, monkeypatch: pytest.MonkeyPatch) 
     assert same(*states)
 
 
+@pytest.mark.parametrize("method", ["linear_heads", "inflora"])
+def test_a_network_that_never_changes_sees_no_held_out_image_again(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, seen = SequentialTrainer(tiny(method, CONFIRM)), 0
+
+    def counted(network: torch.nn.Module, images: tuple[torch.Tensor], _: Any) -> None:
+        nonlocal seen
+        seen += len(images[0])
+
+    with trainer._model.network.register_forward_hook(counted):
+        run(trainer)
+        seen = 0
+        trainer._evaluator.evaluate(trainer.tasks_seen)
+    held_out = sum(len(task.held_out) for task in trainer._stream)
+    assert seen == (0 if method == "linear_heads" else held_out) and held_out
+
+
 def test_old_tasks_are_evaluated_every_so_many_steps() -> None:
     """Four steps a task, with the newest heads among the scores; the last look is after it."""
 
