@@ -7,9 +7,10 @@ import torch
 from tests.trainables.draws import seeded
 from trainables.backbones.plain_vit import WEIGHTS_FILE, LightPatchEmbed, create_plain_vit
 from trainables.backbones.pretraining.characters import CHARACTER, check_characters
+from trainables.backbones.pretraining.classifier import views
 from trainables.backbones.pretraining.concepts import PretrainingSet, joined
 from trainables.backbones.pretraining.probe import glyph_accuracies
-from trainables.backbones.pretraining.train import views, weights_of
+from trainables.backbones.pretraining.train import weights_of
 from trainables.data_sets.glyphs.glyph_set import load_glyphs_metadata
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
