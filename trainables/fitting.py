@@ -17,7 +17,16 @@ from trainables.config import OptimConfig
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
 from trainables.low_rank.precision import network_products
-from trainables.method import Forward, Method, ParamGroup, Prompting, Scored, Stage, Staged
+from trainables.method import (
+    Forward,
+    Method,
+    ParamGroup,
+    Prompting,
+    Scored,
+    Stage,
+    Staged,
+    TrainedApart,
+)
 
 # Scores of images and of their queries, where these are known.
 Score: TypeAlias = Callable[[Tensor, Tensor | None], Scored]
@@ -210,7 +219,8 @@ def _loss(
 ) -> Tensor:
     """The mean loss of images."""
     if score is None:
-        return method.loss(method.logits(model(images)), labels, classes)
+        scores = method.trained_logits if isinstance(method, TrainedApart) else method.logits
+        return method.loss(scores(model(images)), labels, classes)
     scored = score(images, queries)
     return method.loss(scored.logits, labels, classes) + scored.penalty
 

@@ -36,7 +36,7 @@ class Method(Protocol):
     Its `method.py` has `create(config, context)`. `trains_backbone` says that checkpoints must hold
     the whole network. One that is also `Rehearsing` trains on the images of all tasks seen so far,
     one that is `Prompting` scores images and not features, one that is `Staged` trains a task more
-    than once.
+    than once, one that is `TrainedApart` says what scores it is trained by.
     """
 
     trains_backbone: bool
@@ -65,6 +65,15 @@ class Method(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class TrainedApart(Protocol):
+    """A method that may be trained by other scores than it is tested by."""
+
+    def trained_logits(self, features: Tensor) -> Tensor:
+        """Scores of features (n, width) that the loss is of."""
         ...
 
 

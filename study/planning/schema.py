@@ -1,6 +1,7 @@
 """`--schema`: a JSON Schema of a study file, so that editors complete and check it."""
 
 import ast
+import dataclasses
 import inspect
 import itertools
 import textwrap
@@ -94,7 +95,15 @@ def study_schema() -> Schema:
 
 
 def attribute_docstrings(kind: type) -> dict[str, str]:
-    """The docstring that stands below each field of a class."""
+    """The docstring that stands below each field of a dataclass and of those that it extends."""
+    words: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(owner):
+            words |= _own_docstrings(owner)
+    return words
+
+
+def _own_docstrings(kind: type) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     return {

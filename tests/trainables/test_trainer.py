@@ -1,6 +1,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,14 @@ def test_scores_have_products_as_in_training(monkeypatch: pytest.MonkeyPatch) ->
     for module in (fitting, evaluation):
         monkeypatch.setattr(module, "network_products", watched)
     trainer = SequentialTrainer(tiny("inflora"))
-    scores = trainer._method.logits
+    method: Any = trainer._method
 
-    def logits(features: torch.Tensor) -> torch.Tensor:
+    def watch(scores: Any, features: torch.Tensor) -> Any:
         places.append((torch.is_grad_enabled(), bool(inside)))
         return scores(features)
 
-    monkeypatch.setattr(trainer._method, "logits", logits)
+    for name in ("logits", "trained_logits"):
+        monkeypatch.setattr(method, name, partial(watch, getattr(method, name)))
     trainer.train_task()
     trainer.time_evaluation(4)
     assert set(places) == {(True, True), (False, True)}

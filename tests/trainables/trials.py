@@ -23,10 +23,15 @@ TINY: dict[str, Any] = {
     "optim.batch_size": 16,
 }
 
+# Random features for the 16 features of the small networks.
+OWN: dict[str, dict[str, Any]] = {"ranpac": {"method.head_projection": 64}}
+
 
 def tiny(method: str, changes: dict[str, Any] | None = None) -> TrialConfig:
     """A config that trains in a fraction of a second."""
-    return TrialConfig.from_params({**TINY, "method.name": method, **(changes or {})})
+    return TrialConfig.from_params(
+        {**TINY, **OWN.get(method, {}), "method.name": method, **(changes or {})}
+    )
 
 
 def run(trainer: SequentialTrainer, tasks: int | None = None) -> list[TaskResult]:

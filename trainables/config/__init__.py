@@ -4,6 +4,7 @@ from trainables.config import catalog
 from trainables.config.backbone import BackboneConfig
 from trainables.config.data import DataConfig, check_share_unread, validation_images
 from trainables.config.evaluation import EvaluationConfig
+from trainables.config.heads import HeadFields
 from trainables.config.optim import OptimConfig
 from trainables.config.presets import expand as published_settings
 from trainables.config.presets import published_seeds
@@ -21,6 +22,7 @@ __all__ = [
     "BackboneConfig",
     "DataConfig",
     "EvaluationConfig",
+    "HeadFields",
     "OptimConfig",
     "Params",
     "PromptingConfig",

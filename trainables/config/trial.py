@@ -15,6 +15,7 @@ from trainables.config.backbone import BackboneConfig
 from trainables.config.convert import convert
 from trainables.config.data import DataConfig
 from trainables.config.evaluation import EvaluationConfig
+from trainables.config.heads import HeadFields
 from trainables.config.optim import OptimConfig
 
 Scalar: TypeAlias = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None
@@ -32,11 +33,22 @@ CAME_LATER: Mapping[str, Scalar] = MappingProxyType(
         "data.rendition": "none",
         "data.rendition_strength": 1.0,
         "data.test_view": "bilinear",
-        "method.head_init": "small_normal",
         "evaluation.during": None,
         "method.identity_schedule": "cosine",
         "optim.prompt_lr": None,
         "optim.clip_norm": None,
+        **{
+            f"method.{field.name}": getattr(HeadFields, field.name)
+            for field in dataclasses.fields(HeadFields)
+            if field.name != "name"
+        },
+    }
+)
+# Keys that the methods of some families had before the others: no trial of theirs was without.
+HAD_BEFORE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "inflora": ("align", "align_epochs", "align_samples", "align_lr"),
+        "hide_prompt": ("align_epochs", "align_samples", "align_lr"),
     }
 )
 
@@ -197,10 +209,12 @@ class TrialConfig:
 
 def as_before(params: Mapping[str, Any]) -> dict[str, Any]:
     """Flat params without keys that came later and say what trials before them did anyway."""
+    base = catalog.declaration(str(params["method.name"])).base
+    had = {f"method.{field}" for field in HAD_BEFORE.get(base, ())}
     return {
         key: value
         for key, value in params.items()
-        if key not in CAME_LATER or value != CAME_LATER[key]
+        if key in had or key not in CAME_LATER or value != CAME_LATER[key]
     }
 
 

@@ -28,6 +28,12 @@ def load(folder: Path = Path(__file__).parent) -> tuple[nn.Module, dict[str, Any
     own = [key for key in weights if key.startswith("prompts.")]
     prompts = {key.removeprefix("prompts."): weights.pop(key) for key in own}
     for name in about["classifiers"]:
+        if about["random_features"]:
+            wide, width = weights[f"{name}.0.weight"].shape
+            last = nn.Linear(wide, about["classes"])
+            first = nn.Linear(width, wide, bias=False)
+            network.set_submodule(name, nn.Sequential(first, nn.ReLU(), last))
+            continue
         # As LeViT, whose classifier has a batch norm that the trial's features did not pass.
         if hasattr(network.get_submodule(name), "bn"):
             width = weights[f"{name}.weight"].shape[1]
@@ -35,9 +41,10 @@ def load(folder: Path = Path(__file__).parent) -> tuple[nn.Module, dict[str, Any
     network.load_state_dict(weights, strict=True)
     for name in about["classifiers"] if about["head_norm"] else ():
         # Features are normalised, without weights, before the classifier.
-        linear = network.get_submodule(name)
-        norm = nn.LayerNorm(linear.in_features, elementwise_affine=False)
-        network.set_submodule(name, nn.Sequential(norm, linear))
+        classifier = network.get_submodule(name)
+        reads: Any = classifier[0] if isinstance(classifier, nn.Sequential) else classifier
+        norm = nn.LayerNorm(reads.in_features, elementwise_affine=False)
+        network.set_submodule(name, nn.Sequential(norm, classifier))
     if prompts:
         network = _with_prompts(network, prompts, about["prompts"], folder / "prompts.py")
     return network.eval(), about

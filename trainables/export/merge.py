@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.backbones.pixels import Normalise
@@ -31,6 +30,7 @@ from trainables.config import TrialConfig
 from trainables.data.prepare import split_of
 from trainables.data.stream import chosen_classes
 from trainables.export import load
+from trainables.heads import linear_form
 from trainables.low_rank.branch import LowRankLinear
 from trainables.method import MethodContext, Prompting, adapted_backbone, create_method
 from trainables.prompts import applied
@@ -79,12 +79,24 @@ def merged(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     method = create_method(config.method, context)
     model.load_changes(state["model"], method.trains_backbone)
     method.load_state_dict(state["method"])
-    weight, bias, scores = _classifier(state)
+    form = linear_form(state["method"], state["params"])
     names = _classifier_names(model.network)
     weights = _network_weights(model)
+    last = ""
+    if form.projection is not None:
+        if len(names) > 1:
+            raise ValueError(
+                f"method.head_projection must be null for exported weights of "
+                f"{config.backbone.name}, which averages the scores of two classifiers, "
+                f"but it is {form.projection.shape[1]}."
+            )
+        last = ".2"  # a linear layer, the ReLU, and this
+        weights[f"{names[0]}.0.weight"] = form.projection.T
     for name in names:
-        weights |= {f"{name}.weight": weight.clone(), f"{name}.bias": bias.clone()}
-    about = _about(config, model, state, names, len(bias)) | {"scores": scores}
+        weights |= {f"{name}{last}.weight": form.weight.clone()}
+        weights |= {f"{name}{last}.bias": form.bias.clone()}
+    about = _about(config, model, state, names, len(form.bias))
+    about |= {"scores": form.scores, "random_features": form.projection is not None}
     if isinstance(method, Prompting):
         tensors, about["prompts"] = method.exported(model)
         weights |= {f"prompts.{name}": tensor for name, tensor in tensors.items()}
@@ -103,20 +115,6 @@ def _network_weights(model: AdaptedBackbone) -> dict[str, Tensor]:
             if layer.base.bias is not None:
                 weights[f"{path}.bias"] = layer.base.bias
     return weights
-
-
-def _classifier(state: dict[str, Any]) -> tuple[Tensor, Tensor, str]:
-    """Weight (classes, width), bias (classes,), and how its scores are to the trainer's."""
-    heads = state["method"].get("heads")
-    if heads is not None:
-        return torch.cat(heads["weights"]), torch.cat(heads["biases"]), "those of the trial"
-    means = state["method"]["means"]
-    if state["params"]["method.metric"] == "cosine":
-        unit = functional.normalize(means)
-        return unit, torch.zeros(len(unit)), "those of the trial times the length of the feature"
-    # −‖f − m‖² = 2 f·m − ‖m‖² − ‖f‖²
-    squares = means.square().sum(1)
-    return 2 * means, -squares, "those of the trial plus the squared length of the feature"
 
 
 def _classifier_names(network: torch.nn.Module) -> list[str]:

@@ -125,8 +125,8 @@ def test_every_wrong_condition_is_told() -> None:
 
 def test_a_condition_does_not_hide_a_wrong_range() -> None:
     when = {"when": {"method.dual": True}}
-    with pytest.raises(ValueError, match=r"unknown key 'method.head'"):
-        plan_of({"method.dual": DUAL, "method.head": when})
+    with pytest.raises(ValueError, match=r"unknown key 'method.tail'"):
+        plan_of({"method.dual": DUAL, "method.tail": when})
     with pytest.raises(ValueError, match=r"be null, .*, each with `when` .* got {'low': 2}"):
         plan_of({"method.dual": DUAL, "method.rank": {"low": 2, **when}})
 

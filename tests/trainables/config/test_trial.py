@@ -1,6 +1,6 @@
 import pytest
 
-from trainables.config import TrialConfig, catalog, known_keys
+from trainables.config import TrialConfig, as_before, catalog, known_keys
 
 GAUSSIAN = {"data.name": "gaussian", "data.image_size": 8}
 
@@ -55,3 +55,22 @@ def test_bad_values_name_the_key_and_what_is_allowed(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         TrialConfig.from_params({"method.name": "inflora", **changes})
+
+
+@pytest.mark.parametrize(
+    ("method", "had"),
+    [
+        ("inflora_b5", {"align", "align_epochs", "align_lr", "align_samples"}),
+        ("hide_prompt", {"align_epochs"}),
+        ("sd_lora", set()),
+    ],
+)
+def test_a_trial_is_known_by_the_keys_that_its_method_always_had(
+    method: str, had: set[str]
+) -> None:
+    """Also where other methods got these later, and where a value is what these did before."""
+    changes = {"method.align_epochs": 5} if had else {}
+    before = as_before(TrialConfig.from_params({"method.name": method, **changes}).to_params())
+    kept = {key.removeprefix("method.") for key in before if "align" in key or ".head" in key}
+    # InfLoRA's norm, and rates of HiDe-Prompt's own, came with the methods.
+    assert had <= kept and not kept & ({"head", "head_scale", "align", "align_ridge"} - had)

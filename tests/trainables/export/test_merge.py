@@ -110,9 +110,42 @@ def test_prompts_that_depend_on_other_images_are_refused(
 
 
 @pytest.mark.parametrize("network", ["test_swin", "test_convnext"])
-@pytest.mark.parametrize("method", ["inflora", "sd_lora"])
+@pytest.mark.parametrize("method", ["inflora", "sd_lora", "ranpac"])
 def test_other_networks(method: str, network: str, tmp_path: Path) -> None:
     check(saved(method, {"backbone.name": network}, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method.head": "cosface"},
+        {"method.head": "class_means"},
+        {"method.head": "class_means", "method.head_metric": "euclidean"},
+        {"method.head": "ridge"},
+        {"method.head": "ridge", "method.head_projection": 20},
+    ],
+)
+@pytest.mark.parametrize("norm", [False, True])
+def test_every_head_keeps_its_scores(
+    changes: dict[str, Any], norm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = saved("inflora", {**changes, "method.head_norm": norm, "data.tasks": 2}, tmp_path)
+    if norm:
+        # The length that scores are said to be off by is that of what the heads read.
+        monkeypatch.setattr(trainer, "_model", Prepared(trainer))
+    check(trainer, tmp_path)
+
+
+class Prepared(nn.Module):
+    """Normalised features, in place of a network's."""
+
+    def __init__(self, trainer: SequentialTrainer) -> None:
+        super().__init__()
+        self.model = trainer._model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.model(images)
+        return nn.functional.layer_norm(features, features.shape[1:])
 
 
 @pytest.mark.nightly
@@ -128,6 +161,11 @@ def test_two_classifiers_keep_the_scores(name: str, tmp_path: Path) -> None:
     own = {"backbone.name": name, "backbone.pretrained": False, "backbone.layers": layers[:1]}
     about = check(saved("linear_heads", {**changes, **few, **own}, tmp_path), tmp_path, 224)
     assert len(about["classifiers"]) == 2
+    # Nor is a mean of random features that of the mean feature.
+    ranpac = {"method.tuning": "none", "method.head_projection": 20}
+    saved("ranpac", {**changes, **few, **own, **ranpac}, tmp_path)
+    with pytest.raises(ValueError, match=rf"head_projection must be null .* of {name}"):
+        export(tmp_path, tmp_path / "model")
 
 
 @pytest.mark.nightly

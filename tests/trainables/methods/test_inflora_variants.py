@@ -1,7 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
 
-from tests.trainables.trials import comparable, results_of, tiny, trained
+from tests.trainables.trials import comparable, results_of, same, tiny, trained
 from trainables.backbones.selection import block_numbers
 from trainables.config import TrialConfig
 from trainables.trainer import SequentialTrainer
@@ -65,6 +67,17 @@ def test_statistics_are_of_what_the_linear_heads_read(head_norm: bool) -> None:
     # Pretrained networks end with a norm that has weights; this one's are still 1 and 0.
     trainer._model.network.get_parameter("norm.bias").data.uniform_(0, 1)
     trainer.train_task()
-    means = trainer._method.state_dict()["alignment"]["means"]
+    means = trainer._method.state_dict()["heads"]["alignment"]["means"]
     # Normalised features, and so their means, sum to 0 over the width.
     assert all((abs(float(mean.sum())) < 1e-3) == head_norm for mean in means)
+
+
+def test_statistics_that_earlier_releases_kept_beside_the_heads_are_taken() -> None:
+    trainer = trained("inflora_ca", {"data.tasks": 2, "method.align_epochs": 1})
+    method: Any = trainer._method
+    state = method.state_dict()
+    heads = dict(state["heads"])
+    earlier = {**state, "alignment": heads.pop("alignment"), "heads": heads}
+    other: Any = SequentialTrainer(trainer.config)._method
+    other.load_state_dict(earlier)
+    assert same(other.state_dict(), state)

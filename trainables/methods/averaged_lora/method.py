@@ -9,7 +9,7 @@ from torch import Tensor
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
-from trainables.heads import TaskHeads, current_task_loss
+from trainables.heads import Classifier
 from trainables.low_rank.lora import open_lora
 from trainables.low_rank.update_watch import UpdateWatch
 from trainables.method import MethodContext, ParamGroup
@@ -24,16 +24,16 @@ class AveragedLoRA:
     """
 
     trains_backbone = False
-    loss = staticmethod(current_task_loss)
 
     def __init__(self, config: AveragedLoRAConfig, context: MethodContext) -> None:
         self._rank = config.rank
         self._generator = context.generator
         self._layers = context.model.layers
-        self._heads = TaskHeads(
-            context.model.width, context.device, context.generator, config.head_init
+        self._heads = Classifier(
+            config.head_fields, context.model.width, context.device, context.generator
         )
-        self.logits = self._heads.logits
+        self.logits, self.trained_logits = self._heads.logits, self._heads.trained_logits
+        self.loss = self._heads.loss
         self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)
         # By layer and slice. The pretrained rows are kept: taking the mean off again would round.
         self._pretrained = {
@@ -77,12 +77,17 @@ class AveragedLoRA:
         disturbed = self._watch.finish(
             _whole(self._mean), model.in_float32, train.plain(), len(train.data)
         )
-        return by_layer("subspace/interference", disturbed) | {
-            "memory/subspace_bytes": 0.0,
-            "memory/branch_bytes": float(
-                sum(mean.nbytes for slices in self._mean.values() for mean in slices.values())
-            ),
-        }
+        recorded = self._heads.end_task(model, train.plain(), train.data.labels, task.classes)
+        return (
+            recorded
+            | by_layer("subspace/interference", disturbed)
+            | {
+                "memory/subspace_bytes": float(self._heads.bytes),
+                "memory/branch_bytes": float(
+                    sum(mean.nbytes for slices in self._mean.values() for mean in slices.values())
+                ),
+            }
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Heads, the mean update, how many tasks it is of, and moments of old tasks."""

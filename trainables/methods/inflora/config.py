@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainables.config import HeadFields
+
 
 @dataclass(frozen=True)
-class InfLoRAConfig:
+class InfLoRAConfig(HeadFields):
     """Fields of InfLoRA; where paper and released code differ, PRESETS below say how."""
 
     name: str = "inflora"
@@ -44,19 +46,8 @@ class InfLoRAConfig:
     """Images of the two passes that take second moments: plain, or augmented as in training."""
     on_exhaustion: Literal["clip", "freeze", "relax", "released"] = "clip"
     """What happens in a layer without free dimensions; see `LayerMemories`."""
-    align: bool = False
-    """Turns classifier alignment on."""
-    align_epochs: int = 5
-    """Epochs of the alignment after each task."""
-    align_samples: int = 256
-    """Features a class that the alignment draws."""
-    align_lr: float = 0.01
-    """Learning rate of the alignment."""
     head_norm: bool = False
     """Puts a layer normalisation without weights between the features and the heads."""
-    head_init: Literal["small_normal", "linear", "uniform_fan"] = "small_normal"
-    """How a new task's head starts: small, as torch's linear layers, or uniform with deviation
-    1/√width; see `start_head`."""
 
     def check(self, width: int) -> None:
         """Refuses a rank that layers of `width` inputs cannot hold, and values out of range."""
@@ -69,13 +60,11 @@ class InfLoRAConfig:
                 f"method.epsilon_end must be in [method.epsilon, 1] = [{self.epsilon}, 1], "
                 f"but got {self.epsilon_end}."
             )
-        for key in ("down_scale", "align_lr"):
-            value = getattr(self, key)
-            if not 0 < value < float("inf"):
-                raise ValueError(f"method.{key} must be a finite number above 0, but got {value}.")
-        for key in ("align_epochs", "align_samples"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"method.{key} must be at least 1, but got {getattr(self, key)}.")
+        if not 0 < self.down_scale < float("inf"):
+            raise ValueError(
+                f"method.down_scale must be a finite number above 0, but got {self.down_scale}."
+            )
+        self.check_head()
 
 
 # "paper": eq. 8 with orthonormal rows; the threshold is a share of the inputs' own energy, and the

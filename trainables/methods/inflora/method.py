@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
-from trainables.heads import TaskHeads, current_task_loss
+from trainables.heads import Classifier
 from trainables.low_rank.down_init import STRATEGIES
 from trainables.low_rank.dual_gpm import DualGPM
 from trainables.low_rank.gradients import weight_gradients
@@ -19,7 +19,6 @@ from trainables.low_rank.layer_memories import LayerMemories
 from trainables.low_rank.moments import second_moments
 from trainables.low_rank.old_moments import OldMoments
 from trainables.method import MethodContext, ParamGroup
-from trainables.methods.inflora.alignment import ClassifierAlignment, features_of
 from trainables.methods.inflora.config import InfLoRAConfig
 from trainables.metrics import by_layer, counted
 
@@ -42,17 +41,20 @@ class InfLoRA:
     """Designs `down` inside the free space, trains `up` and the head, merges, remembers."""
 
     trains_backbone = False
-    loss = staticmethod(current_task_loss)
 
     def __init__(self, config: InfLoRAConfig, context: MethodContext) -> None:
         self._config = config
         self._context = context
         self._layers = context.model.layers
-        device, generator = context.device, context.generator
-        self._heads = TaskHeads(
-            context.model.width, device, generator, config.head_init, config.head_norm
+        self._heads = Classifier(
+            config.head_fields,
+            context.model.width,
+            context.device,
+            context.generator,
+            config.head_norm,
         )
-        self.logits = self._heads.logits
+        self.logits, self.trained_logits = self._heads.logits, self._heads.trained_logits
+        self.loss = self._heads.loss
         memories = {
             name: DualGPM(
                 layer.in_features, config.energy, config.dual, config.first_task, config.half_rule
@@ -60,9 +62,6 @@ class InfLoRA:
             for name, layer in self._layers.items()
         }
         self._memories = LayerMemories(memories, config.rank, config.on_exhaustion)
-        self._alignment = ClassifierAlignment(
-            config.align_samples, config.align_epochs, config.align_lr, device, generator
-        )
         self._old = OldMoments(context.diagnostics)
 
     def begin_task(
@@ -109,37 +108,35 @@ class InfLoRA:
         moments = self._moments(model, train)
         thresholds = self._memories.absorb(moments, self._threshold(task.index), task.index + 1)
         self._old.add(moments, len(train.data))
-        if self._config.align:
-            features = self._heads.prepared(features_of(model, train.plain()))
-            self._alignment.remember(features, train.data.labels, task.classes)
-            self._alignment.align(self._heads)
+        recorded = self._heads.end_task(model, train.plain(), train.data.labels, task.classes)
         free, used, exhausted = self._memories.dimensions()
         return (
-            by_layer("subspace/dim_free", free)
+            recorded
+            | by_layer("subspace/dim_free", free)
             | by_layer("subspace/dim_used", used)
             | by_layer("subspace/threshold", thresholds)
             | by_layer("subspace/interference", disturbed)
             | counted("subspace/exhausted_layers", exhausted)
             | {
-                "memory/subspace_bytes": float(self._memories.bytes + self._alignment.bytes),
+                "memory/subspace_bytes": float(self._memories.bytes + self._heads.bytes),
                 "memory/branch_bytes": float(branch_bytes),
             }
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Heads, subspace memories, class statistics and old moments."""
+        """Heads with what they keep of classes, subspace memories and old moments."""
         return {
             "heads": self._heads.state_dict(),
             "memories": self._memories.state_dict(),
-            "alignment": self._alignment.state_dict(),
             "old": self._old.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
-        self._heads.load_state_dict(state["heads"])
+        # Earlier releases kept the statistics of classes beside the heads.
+        beside = {"alignment": state["alignment"]} if "alignment" in state else {}
+        self._heads.load_state_dict(beside | state["heads"])
         self._memories.load_state_dict(state["memories"])
-        self._alignment.load_state_dict(state["alignment"])
         self._old.load_state_dict(state["old"])
 
     def _moments(self, model: AdaptedBackbone, train: TaskImages) -> dict[str, Tensor]:
@@ -160,7 +157,7 @@ class InfLoRA:
             model.in_float32,
             self._layers,
             batches,
-            lambda features, labels: self.loss(self.logits(features), labels, task.classes),
+            lambda features, labels: self.loss(self.trained_logits(features), labels, task.classes),
         )
 
     def _threshold(self, index: int) -> float:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainables.config import HeadFields
+
 
 @dataclass(frozen=True)
-class SDLoRAConfig:
+class SDLoRAConfig(HeadFields):
     """Fields of SD-LoRA and of its variants."""
 
     name: str = "sd_lora"
@@ -24,9 +26,6 @@ class SDLoRAConfig:
     tau: float | None = None
     """SD-LoRA-KD: a new pair is dropped if old directions hold it up to a squared relative
     residual below this."""
-    head_init: Literal["small_normal", "linear", "uniform_fan"] = "small_normal"
-    """How a new task's head starts: small, as torch's linear layers, or uniform with deviation
-    1/√width; see `start_head`."""
 
     def check(self, width: int) -> None:
         """Refuses a rank that layers of `width` inputs cannot hold, and values out of range."""
@@ -55,6 +54,7 @@ class SDLoRAConfig:
                 f"method.alpha_reset must be false with method.tau (the reset would forget what "
                 f"was folded into old magnitudes), but got method.tau {self.tau}."
             )
+        self.check_head()
 
     def rank_of(self, task: int) -> int:
         """Rank of the pairs of task number `task`, from 1."""

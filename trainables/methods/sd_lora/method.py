@@ -7,7 +7,7 @@ from torch import Tensor
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
-from trainables.heads import TaskHeads, current_task_loss
+from trainables.heads import Classifier
 from trainables.low_rank.alpha_scope import alpha_scopes
 from trainables.low_rank.lora import open_lora
 from trainables.low_rank.update_watch import UpdateWatch
@@ -21,17 +21,17 @@ class SDLoRA:
     """W0 + Σ_{k<t} α_k unit(up_k down_k) + α_t up_t down_t, all α and the new pair trained."""
 
     trains_backbone = False
-    loss = staticmethod(current_task_loss)
 
     def __init__(self, config: SDLoRAConfig, context: MethodContext) -> None:
         self._config = config
         self._generator = context.generator
         self._layers = context.model.layers
         self._scopes = alpha_scopes(self._layers, config.alpha_scope)
-        self._heads = TaskHeads(
-            context.model.width, context.device, context.generator, config.head_init
+        self._heads = Classifier(
+            config.head_fields, context.model.width, context.device, context.generator
         )
-        self.logits = self._heads.logits
+        self.logits, self.trained_logits = self._heads.logits, self._heads.trained_logits
+        self.loss = self._heads.loss
         self._diagnostics = context.diagnostics
         self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)
 
@@ -68,13 +68,15 @@ class SDLoRA:
                 self._deltas(), model.in_float32, train.plain(), len(train.data)
             )
             diagnosed |= by_layer("subspace/interference", disturbed)
+        recorded = self._heads.end_task(model, train.plain(), train.data.labels, task.classes)
         stacks = [stack for scope in self._scopes for stack in scope.stacks]
         return (
-            diagnosed
+            recorded
+            | diagnosed
             | direction_metrics.spans(self._layers, self._config.rank_of(task.index + 1))
             | direction_metrics.magnitudes(stacks)
             | {
-                "memory/subspace_bytes": 0.0,
+                "memory/subspace_bytes": float(self._heads.bytes),
                 "memory/branch_bytes": direction_metrics.branch_bytes(stacks),
             }
         )

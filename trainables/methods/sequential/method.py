@@ -5,7 +5,7 @@ from typing import Any
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
-from trainables.heads import TaskHeads, current_task_loss
+from trainables.heads import Classifier
 from trainables.method import MethodContext, ParamGroup
 from trainables.methods.sequential.config import SequentialConfig
 
@@ -14,13 +14,13 @@ class Sequential:
     """Trains every weight of the backbone on each task in turn, with the same heads and loss."""
 
     trains_backbone = True
-    loss = staticmethod(current_task_loss)
 
     def __init__(self, config: SequentialConfig, context: MethodContext) -> None:
-        self._heads = TaskHeads(
-            context.model.width, context.device, context.generator, config.head_init
+        self._heads = Classifier(
+            config.head_fields, context.model.width, context.device, context.generator
         )
-        self.logits = self._heads.logits
+        self.logits, self.trained_logits = self._heads.logits, self._heads.trained_logits
+        self.loss = self._heads.loss
 
     def begin_task(
         self, model: AdaptedBackbone, task: Task, train: TaskImages
@@ -30,8 +30,12 @@ class Sequential:
         return [ParamGroup("backbone", list(model.parameters())), ParamGroup("head", head)], {}
 
     def end_task(self, model: AdaptedBackbone, task: Task, train: TaskImages) -> dict[str, float]:
-        """Nothing is consolidated."""
-        return {"memory/subspace_bytes": 0.0, "memory/branch_bytes": 0.0}
+        """Consolidates nothing but what the head keeps of classes."""
+        recorded = self._heads.end_task(model, train.plain(), train.data.labels, task.classes)
+        return recorded | {
+            "memory/subspace_bytes": float(self._heads.bytes),
+            "memory/branch_bytes": 0.0,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Heads; the weights are the model's."""

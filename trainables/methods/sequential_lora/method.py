@@ -5,7 +5,7 @@ from typing import Any
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
-from trainables.heads import TaskHeads, current_task_loss
+from trainables.heads import Classifier
 from trainables.low_rank.lora import ContinuingLoRA
 from trainables.low_rank.update_watch import UpdateWatch
 from trainables.method import MethodContext, ParamGroup
@@ -17,14 +17,14 @@ class SequentialLoRA:
     """W0 + up down, both factors trained on each task from where the last one left them."""
 
     trains_backbone = False
-    loss = staticmethod(current_task_loss)
 
     def __init__(self, config: SequentialLoRAConfig, context: MethodContext) -> None:
         layers = context.model.layers
-        self.heads = TaskHeads(
-            context.model.width, context.device, context.generator, config.head_init
+        self.heads = Classifier(
+            config.head_fields, context.model.width, context.device, context.generator
         )
-        self.logits = self.heads.logits
+        self.logits, self.trained_logits = self.heads.logits, self.heads.trained_logits
+        self.loss = self.heads.loss
         self.branch = ContinuingLoRA(layers, config.rank, context.generator)
         self.watch = UpdateWatch(layers, context.diagnostics, context.model.calls)
 
@@ -42,10 +42,15 @@ class SequentialLoRA:
         disturbed = self.watch.finish(
             self.branch.deltas(), model.in_float32, train.plain(), len(train.data)
         )
-        return by_layer("subspace/interference", disturbed) | {
-            "memory/subspace_bytes": 0.0,
-            "memory/branch_bytes": float(self.branch.bytes),
-        }
+        recorded = self.heads.end_task(model, train.plain(), train.data.labels, task.classes)
+        return (
+            recorded
+            | by_layer("subspace/interference", disturbed)
+            | {
+                "memory/subspace_bytes": float(self.heads.bytes),
+                "memory/branch_bytes": float(self.branch.bytes),
+            }
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Heads, the open branch and moments of old tasks."""

@@ -1,4 +1,4 @@
-"""One linear head a task, read together at test time."""
+"""One head a task, linear or of cosines, read together at test time."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from trainables.heads.cosine import cosine_scores
 
 INIT_DEVIATION = 0.02
 
@@ -20,12 +22,14 @@ def start_head(head: nn.Linear, init: str, generator: torch.Generator) -> None:
     """
     bound = head.in_features**-0.5
     with torch.no_grad():
-        head.bias.zero_()
+        if head.bias is not None:
+            head.bias.zero_()
         if init == "small_normal":
             head.weight.normal_(0.0, INIT_DEVIATION, generator=generator)
         elif init == "linear":
             head.weight.uniform_(-bound, bound, generator=generator)
-            head.bias.uniform_(-bound, bound, generator=generator)
+            if head.bias is not None:
+                head.bias.uniform_(-bound, bound, generator=generator)
         elif init == "uniform_fan":
             head.weight.uniform_(-(3**0.5) * bound, 3**0.5 * bound, generator=generator)
         elif init == "zero":
@@ -44,6 +48,8 @@ class TaskHeads:
     head per task, and SD-LoRA's growing layer, whose older rows get no gradient. `init` is how
     each starts (see `start_head`); `normalise` puts a layer normalisation without weights before
     them. `ahead` are the classes of heads that are there from the start, of all tasks or none.
+    With a `scale`, scores are that many times the cosine to a class's weights, which start at unit
+    length, without a bias.
     """
 
     def __init__(
@@ -54,12 +60,14 @@ class TaskHeads:
         init: str,
         normalise: bool = False,
         ahead: Sequence[int] = (),
+        scale: float | None = None,
     ) -> None:
         self._width = width
         self._device = device
         self._generator = generator
         self._init = init
         self._normalise = normalise
+        self._scale = scale
         self._heads: list[nn.Linear] = []
         for classes in ahead:
             self.add(classes)
@@ -76,8 +84,11 @@ class TaskHeads:
         """Opens a head for a new task and returns its parameters; older heads are frozen."""
         for head in self._heads:
             head.requires_grad_(False)
-        head = nn.utils.skip_init(nn.Linear, self._width, classes)
+        head = self._layer(classes)
         start_head(head, self._init, self._generator)
+        if self._scale is not None:
+            # Steps would count the more the shorter a direction starts.
+            head.weight.data = functional.normalize(head.weight.data)
         self._heads.append(head.to(self._device))
         return list(self._heads[-1].parameters())
 
@@ -93,41 +104,58 @@ class TaskHeads:
 
     def logits(self, features: Tensor) -> Tensor:
         """Scores (n, classes seen) of features (n, width)."""
-        return functional.linear(self.prepared(features), *self.joined())
+        return self.scores(self.prepared(features), *self.joined())
+
+    def scores(self, prepared: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Scores (n, classes) of prepared features under what `joined` gives."""
+        if self._scale is not None:
+            return cosine_scores(prepared, weight, self._scale)
+        return functional.linear(prepared, weight, bias)
 
     def prepared(self, features: Tensor) -> Tensor:
         """Features (n, width) as the linear layers read them."""
         return functional.layer_norm(features, (self._width,)) if self._normalise else features
 
-    def joined(self) -> tuple[Tensor, Tensor]:
-        """Weight (classes seen, width) and bias (classes seen,) of all heads together."""
+    def joined(self) -> tuple[Tensor, ...]:
+        """Weight (classes seen, width) and, if any, bias (classes seen,) of all heads together."""
         weight = torch.cat([head.weight for head in self._heads])
+        if self._scale is not None:
+            return (weight,)
         return weight, torch.cat([head.bias for head in self._heads])
 
     @torch.no_grad()
-    def overwrite(self, weight: Tensor, bias: Tensor) -> None:
+    def overwrite(self, weight: Tensor, bias: Tensor | None = None) -> None:
         """Takes over what `joined` gave of the first classes or all, trained further."""
         tasks = [classes for classes in self.tasks if classes.stop <= len(weight)]
         for head, classes in zip(self._heads, tasks, strict=False):
             head.weight.copy_(weight[classes.start : classes.stop])
-            head.bias.copy_(bias[classes.start : classes.stop])
+            if bias is not None:
+                head.bias.copy_(bias[classes.start : classes.stop])
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and biases by task."""
+        """Weights and, if any, biases by task."""
+        biased = [head for head in self._heads if head.bias is not None]
         return {
             "weights": [head.weight.detach() for head in self._heads],
-            "biases": [head.bias.detach() for head in self._heads],
+            "biases": [head.bias.detach() for head in biased],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
         self._heads = []
-        for weight, bias in zip(state["weights"], state["biases"], strict=True):
-            head = nn.utils.skip_init(nn.Linear, self._width, weight.shape[0])
+        for place, weight in enumerate(state["weights"]):
+            head = self._layer(len(weight))
             with torch.no_grad():
                 head.weight.copy_(weight)
-                head.bias.copy_(bias)
+                if head.bias is not None:
+                    head.bias.copy_(state["biases"][place])
             self._heads.append(head.to(self._device))
+
+    def _layer(self, classes: int) -> nn.Linear:
+        layer: nn.Linear = nn.utils.skip_init(
+            nn.Linear, self._width, classes, bias=self._scale is None
+        )
+        return layer
 
 
 def current_task_loss(logits: Tensor, labels: Tensor, classes: range) -> Tensor:

@@ -5,15 +5,11 @@ from torch import Tensor
 from tests.trainables.draws import seeded
 from tests.trainables.trials import same
 from trainables.heads import TaskHeads
-from trainables.methods.inflora.alignment import (
-    LOGIT_NORM,
-    RIDGE,
-    ClassifierAlignment,
-    normalised,
-)
+from trainables.heads.alignment import ClassifierAlignment, normalised
 
 CPU = torch.device("cpu")
 WIDTH = 6
+RIDGE = 1e-4
 
 
 def build(samples: int = 32, seed: int = 0) -> ClassifierAlignment:
@@ -79,8 +75,8 @@ def test_means_of_older_tasks_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logits_are_divided_by_the_mean_norm_over_tasks() -> None:
     logits = torch.tensor([[3.0, 4.0, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
     membership = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    scaled = normalised(logits, membership)
-    expected = logits / torch.tensor([[3.0], [1.0], [1.0]]) / LOGIT_NORM
+    scaled = normalised(logits, membership, 0.1)
+    expected = logits / torch.tensor([[3.0], [1.0], [1.0]]) / 0.1
     torch.testing.assert_close(scaled, expected)
 
 

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.heads import TaskHeads
+from trainables.heads.linear import TaskHeads
 
-# The published setting, beside what InfLoRAConfig lets a study choose.
+# The published setting, beside what HeadFields lets a study choose.
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
-LOGIT_NORM = 0.1
-RIDGE = 1e-4
 OLDEST_SCALE = 0.9
 NORM_FLOOR = 1e-14
 
@@ -26,15 +24,25 @@ class ClassifierAlignment:
     the scaling of means would have no effect. Kept are the mean (d,) and a factor R
     (≤ min(n, d), d) with RᵀR the covariance of the n features: its upper triangle, in float32.
     Each epoch draws `samples` features of every class seen and trains all heads on them, in
-    batches of as many.
+    batches of as many. `logit_norm` is what logits are normalised to (None: not at all), and
+    `ridge` what is added to each variance.
     """
 
     def __init__(
-        self, samples: int, epochs: int, lr: float, device: torch.device, generator: torch.Generator
+        self,
+        samples: int,
+        epochs: int,
+        lr: float,
+        device: torch.device,
+        generator: torch.Generator,
+        logit_norm: float | None = 0.1,
+        ridge: float = 1e-4,
     ) -> None:
         self._samples = samples
         self._epochs = epochs
         self._lr = lr
+        self._logit_norm = logit_norm
+        self._ridge = ridge
         self._device = device
         self._generator = generator
         self._means: list[Tensor] = []
@@ -71,12 +79,12 @@ class ClassifierAlignment:
     def sample(self, label: int, scale: float, count: int) -> Tensor:
         """Draws (count, d) features of a class around `scale` times its mean.
 
-        Their covariance is RᵀR + 1e-4 I.
+        Their covariance is RᵀR + `ridge` · I.
         """
         mean, factor = self._means[label], self.factor(label)
         along = torch.randn(count, factor.shape[0], generator=self._generator)
         ridge = torch.randn(count, factor.shape[1], generator=self._generator)
-        return scale * mean + along @ factor + math.sqrt(RIDGE) * ridge
+        return scale * mean + along @ factor + math.sqrt(self._ridge) * ridge
 
     def align(self, heads: TaskHeads) -> None:
         """Trains the heads of two tasks or more; FloatingPointError if the loss is not finite."""
@@ -84,13 +92,13 @@ class ClassifierAlignment:
         if len(tasks) < 2:
             return
         # One matrix for all heads: a step costs the same after any number of tasks.
-        weight, bias = (tensor.detach().clone().requires_grad_() for tensor in heads.joined())
+        joined = [tensor.detach().clone().requires_grad_() for tensor in heads.joined()]
         task_of_class = torch.cat(
             [torch.full((len(classes),), t) for t, classes in enumerate(tasks)]
         )
-        membership = functional.one_hot(task_of_class).to(weight)
+        membership = functional.one_hot(task_of_class).to(joined[0])
         optimizer = torch.optim.SGD(
-            [weight, bias], lr=self._lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+            joined, lr=self._lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
         for epoch in range(self._epochs):
             for group in optimizer.param_groups:
@@ -98,8 +106,10 @@ class ClassifierAlignment:
             features, labels = (tensor.to(self._device) for tensor in self._draw(tasks))
             order = torch.randperm(len(labels), generator=self._generator).to(self._device)
             for batch in order.split(self._samples):
-                logits = functional.linear(features[batch], weight, bias)
-                loss = functional.cross_entropy(normalised(logits, membership), labels[batch])
+                logits = heads.scores(features[batch], *joined)
+                if self._logit_norm is not None:
+                    logits = normalised(logits, membership, self._logit_norm)
+                loss = functional.cross_entropy(logits, labels[batch])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -108,7 +118,7 @@ class ClassifierAlignment:
                     f"the loss of classifier alignment must be finite, but it is "
                     f"{float(loss.detach())}; a smaller method.align_lr may help."
                 )
-        heads.overwrite(weight.detach(), bias.detach())
+        heads.overwrite(*(tensor.detach() for tensor in joined))
 
     def state_dict(self) -> dict[str, Any]:
         """Means and factors by class."""
@@ -135,11 +145,11 @@ def features_of(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     return torch.cat([model(images) for images in batches])
 
 
-def normalised(logits: Tensor, membership: Tensor) -> Tensor:
-    """Logits (n, classes) over 0.1 times the mean, over tasks, of the norm of a task's logits.
+def normalised(logits: Tensor, membership: Tensor, logit_norm: float) -> Tensor:
+    """Logits (n, classes) at a mean norm, over tasks, of a task's logits of 1 / `logit_norm`.
 
     `membership` (classes, tasks) is 1 where a class is of a task and 0 elsewhere.
     """
     # A task whose logits are all zero would otherwise have no gradient.
     norms = (logits.square() @ membership + NORM_FLOOR).sqrt()
-    return logits / norms.mean(1, keepdim=True) / LOGIT_NORM
+    return logits / norms.mean(1, keepdim=True) / logit_norm
