@@ -3,7 +3,7 @@
 import bisect
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -21,11 +21,13 @@ from trainables.method import (
     Forward,
     Method,
     ParamGroup,
+    Penalised,
     Prompting,
     Scored,
     Stage,
     Staged,
     TrainedApart,
+    Updating,
 )
 
 # Scores of images and of their queries, where these are known.
@@ -64,7 +66,7 @@ def train_epochs(
     """Runs all epochs; returns the mean loss of the last one, None if nothing is trained.
 
     `after_step` is called after each step; it must change nothing and draw no random number.
-    `forward` stands in for that of a prompting method.
+    `forward` scores images in place of what the method does.
     FloatingPointError if the mean loss of an epoch or the weights are no longer finite.
     """
     model.requires_grad_(False)
@@ -77,21 +79,24 @@ def train_epochs(
     schedule = create_schedule(optimizer, optim, math.ceil(len(train) / optim.batch_size))
     score, queries = None, None
     if isinstance(method, Prompting):
-        score = partial(_scored, forward or method.forward, model, task)
+        forward = forward or method.forward
         queries = known_queries(model, train)
+    if forward is not None:
+        score = partial(_scored, forward, model, task)
     total = torch.zeros((), device=trained[0].device)
     for epoch in range(optim.epochs):
         total.zero_()
         for places, images, labels in train.drawn():
-            optimizer.zero_grad(set_to_none=True)
             known = None if queries is None else queries[places]
-            with network_products(images.device):
-                loss = backward(
-                    model, method, images, labels, task.classes, optim.micro_batch, score, known
-                )
-            if optim.clip_norm is not None:
-                nn.utils.clip_grad_norm_(trained, optim.clip_norm)
-            optimizer.step()
+            batch = _Batch(
+                model, method, images, labels, task.classes, optim, score, known, trained
+            )
+            if isinstance(method, Updating):
+                with torch.no_grad():
+                    loss = method.step(optimizer, batch)
+            else:
+                loss = batch()
+                optimizer.step()
             # Fused optimizers do not: what is kept of a weight tells by its version.
             increment_version(trained)
             schedule.step()
@@ -137,6 +142,43 @@ def backward(
         loss.backward()
         mean += loss.detach()
     return mean
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The images of a batch, whose gradients an update rule asks for; see `Backward`."""
+
+    model: AdaptedBackbone
+    method: Method
+    images: Tensor
+    labels: Tensor
+    classes: range
+    optim: OptimConfig
+    score: Score | None
+    queries: Tensor | None
+    trained: list[nn.Parameter]
+
+    def __call__(self, places: Tensor | None = None) -> Tensor:
+        for parameter in self.trained:
+            parameter.grad = None
+        images, labels, queries = self.images, self.labels, self.queries
+        if places is not None:
+            images, labels = images[places], labels[places]
+            queries = None if queries is None else queries[places]
+        with torch.enable_grad(), network_products(images.device):
+            loss = backward(
+                self.model,
+                self.method,
+                images,
+                labels,
+                self.classes,
+                self.optim.micro_batch,
+                self.score,
+                queries,
+            )
+        if self.optim.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.optim.clip_norm)
+        return loss
 
 
 def known_queries(model: AdaptedBackbone, train: TaskImages) -> Tensor | None:
@@ -220,7 +262,9 @@ def _loss(
     """The mean loss of images."""
     if score is None:
         scores = method.trained_logits if isinstance(method, TrainedApart) else method.logits
-        return method.loss(scores(model(images)), labels, classes)
+        features = model(images)
+        loss = method.loss(scores(features), labels, classes)
+        return loss + method.penalty(features, labels) if isinstance(method, Penalised) else loss
     scored = score(images, queries)
     return method.loss(scored.logits, labels, classes) + scored.penalty
 

@@ -35,8 +35,9 @@ class Method(Protocol):
 
     Its `method.py` has `create(config, context)`. `trains_backbone` says that checkpoints must hold
     the whole network. One that is also `Rehearsing` trains on the images of all tasks seen so far,
-    one that is `Prompting` scores images and not features, one that is `Staged` trains a task more
-    than once, one that is `TrainedApart` says what scores it is trained by.
+    one that is `Prompting` scores images and not features, one that is `Staged` says how a task is
+    trained, and how often, one that is `Updating` takes the steps itself, one that is
+    `TrainedApart` says what scores it is trained by, one that is `Penalised` adds to the loss.
     """
 
     trains_backbone: bool
@@ -74,6 +75,18 @@ class TrainedApart(Protocol):
 
     def trained_logits(self, features: Tensor) -> Tensor:
         """Scores of features (n, width) that the loss is of."""
+        ...
+
+
+@runtime_checkable
+class Penalised(Protocol):
+    """A method whose loss has a term of the features.
+
+    It is a mean over images, or the config refuses micro-batches (`UpdatingConfig.check_optim`).
+    """
+
+    def penalty(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The number that is added to the loss of images by their features (n, width)."""
         ...
 
 
@@ -152,7 +165,7 @@ class Stage:
 
 @runtime_checkable
 class Staged(Protocol):
-    """A prompting method that trains a task in several stages, one after the other.
+    """A method that trains a task in stages, one after the other, or scores it in another way.
 
     `more_epochs` are those of the stages that have their own.
     """
@@ -161,6 +174,42 @@ class Staged(Protocol):
 
     def stages(self, task: Task) -> list[Stage]:
         """The trainings of a task that `begin_task` began, in place of the groups that it gave."""
+        ...
+
+
+class Backward(Protocol):
+    """The gradients of a batch in training."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels (n,) of its images."""
+        ...
+
+    def __call__(self, places: Tensor | None = None) -> Tensor:
+        """Gives what learns the gradients of a mean loss, in place of what it had as `grad`.
+
+        The loss over the images at `places` (row numbers or flags, at least one; None: all) is
+        returned. The images go through the network as all do: `optim.micro_batch` at once, and
+        what they give is clipped to `optim.clip_norm`, each time anew.
+        """
+        ...
+
+
+@runtime_checkable
+class Updating(Protocol):
+    """A method with an update rule of its own.
+
+    What of `optim` cannot go with it, its config refuses by name (`UpdatingConfig.check_optim`).
+    """
+
+    def step(self, optimizer: torch.optim.Optimizer, backward: Backward) -> Tensor:
+        """Learns from a batch, in place of `backward()` and `optimizer.step()`; returns its loss.
+
+        `backward` and `optimizer.step` may be called several times, the tensors that learn be
+        changed in between. The rates in `optimizer.param_groups` are those of this batch: the
+        schedule moves on once a batch, after it. A parameter whose `grad` is None is left alone by
+        `optimizer.step`. Gradients are off inside but for those that `backward` takes.
+        """
         ...
 
 
@@ -191,8 +240,10 @@ def adapted_backbone(config: TrialConfig) -> AdaptedBackbone:
         network = create_network(
             chosen.name, chosen.pretrained, chosen.checkpoint, size, channels
         ).eval()
-    selected = selection.select(layers_of(network), chosen.layers, chosen.blocks)
-    adapt = chosen.adapt or catalog.declaration(config.method.name).adapts
+    declared = catalog.declaration(config.method.name)
+    known = layers_of(network)
+    selected = selection.select(known, chosen.layers, chosen.blocks, declared.layers)
+    adapt = chosen.adapt or declared.adapts
     layers = insert_branches(network, selected, adapt)
     width, calls = dry_run(network, selected, torch.zeros(1, channels, size, size))
     inputs = input_layer(network, chosen.normalise, channels)

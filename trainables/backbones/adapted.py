@@ -64,6 +64,14 @@ class AdaptedBackbone(nn.Module):
                 bare.enter_context(layer.bare())
             return self._features(images, self.precision)
 
+    @torch.no_grad()
+    def without_open(self, images: Tensor) -> Tensor:
+        """Features (n, width) of the network without its open branches: as the task found it."""
+        with ExitStack() as closed:
+            for layer in self.layers.values():
+                closed.enter_context(layer.closed())
+            return self._features(images, self.precision)
+
     def prompted(
         self, images: Tensor, prefixes: Mapping[int, Prefix], tokens: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -131,7 +139,7 @@ def insert_branches(
         base = cast(nn.Linear | nn.Conv2d, network.get_submodule(info.path))
         width = base.weight.shape[0] // (3 if info.kind == "qkv" else 1)
         rows = {part: slice(i * width, (i + 1) * width) for i, part in enumerate(selection.QKV)}
-        rows["all"] = slice(0, width)
+        rows["all"] = rows[selection.FUSED] = slice(0, base.weight.shape[0])
         layers[name] = LowRankLinear(
             base, {part: rows[part] for part in selection.slices_of(info, adapt)}
         )

@@ -48,7 +48,8 @@ class BackboneInfo:
     where it is built for the data's.
     `misfit` says why pretrained weights do not fit the size of the images; None where they do.
     `pixel_statistics` says whether mean and deviation of its pretraining's pixels are known.
-    `prompts` is None where a network takes none.
+    `prompts` is None where a network takes none. `final_norm` says whether it ends with a layer
+    normalisation.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -59,3 +60,4 @@ class BackboneInfo:
     channels: int | None = None
     misfit: str | None = None
     prompts: PromptPlaces | None = None
+    final_norm: bool = True

@@ -10,6 +10,8 @@ from trainables.backbones.info import LayerInfo
 from trainables.low_rank.branch import is_pointwise
 
 PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
+# What can stand at the end of a network.
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
 def layers_of(network: nn.Module) -> tuple[LayerInfo, ...]:
@@ -29,6 +31,16 @@ def layers_of(network: nn.Module) -> tuple[LayerInfo, ...]:
         elif isinstance(module, nn.Conv2d) and is_pointwise(module):
             layers.append(LayerInfo(path, "conv", module.in_channels))
     return tuple(layers)
+
+
+def final_norm(network: nn.Module) -> nn.LayerNorm | None:
+    """The last normalisation of a network, where it is a layer normalisation with weights."""
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, NORMS) and module.weight is not None
+    ]
+    return norms[-1] if norms and isinstance(norms[-1], nn.LayerNorm) else None
 
 
 @contextmanager

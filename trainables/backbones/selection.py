@@ -9,27 +9,33 @@ from typing import NoReturn
 from trainables.backbones.info import LayerInfo
 
 QKV = ("q", "k", "v")
+FUSED = "qkv"  # all three as one slice
 MLP_PATTERN = "*.mlp.fc*"  # gated MLPs have fc1_g and fc1_x
 # timm's names of squeeze-and-excite, whose 1×1 convolutions see one pooled position an image.
 GATE_NAMES = ("se", "se_module", "attn_last")
 
 
 def select(
-    layers: Sequence[LayerInfo], patterns: Sequence[str] | None, blocks: str | Sequence[int]
+    layers: Sequence[LayerInfo],
+    patterns: Sequence[str] | None,
+    blocks: str | Sequence[int],
+    preferred: Sequence[str] = (),
 ) -> dict[str, LayerInfo]:
     """The layers to adapt, named layer_00, layer_01, … as they follow in the network.
 
-    `patterns` are globs over paths; None means the fused qkv of all attention, in a network
-    without the layers of its MLPs, in one without those its 1×1 convolutions but for the gates
-    of squeeze-and-excite. `blocks` is "all", "first:N" or a list of block numbers from 0.
-    Layers are numbered before `blocks` picks among them, so that a layer has the same name in
-    every study of one pattern. ValueError if nothing matches, there is no such block, or a
-    layer is never called.
+    `patterns` are globs over paths; None means those of `preferred` that match, and where none
+    does, the fused qkv of all attention, in a network without the layers of its MLPs, in one
+    without those its 1×1 convolutions but for the gates of squeeze-and-excite. `blocks` is "all",
+    "first:N" or a list of block numbers from 0. Layers are numbered before `blocks` picks among
+    them, so that a layer has the same name in every study of one pattern. ValueError if nothing
+    matches, there is no such block, or a layer is never called.
     """
     known = [layer.path for layer in layers]
     for pattern in patterns or ():
         if not any(fnmatchcase(path, pattern) for path in known):
             _refuse(repr(pattern), known)
+    if patterns is None and any(fnmatchcase(path, own) for own in preferred for path in known):
+        patterns = preferred
     matching = [layer for layer in layers if _matches(layer, patterns, layers)]
     if not matching:
         _refuse("the default choice", known)
@@ -79,8 +85,13 @@ def block_numbers(blocks: str | Sequence[int], count: int) -> list[int]:
 
 
 def slices_of(layer: LayerInfo, adapt: Sequence[str]) -> tuple[str, ...]:
-    """The output slices of a layer that take branches: some of q, k, v; "all" of any other."""
-    return tuple(part for part in QKV if part in adapt) if layer.kind == "qkv" else ("all",)
+    """The output slices of a layer that take branches: some of q, k, v, or "qkv" as one.
+
+    "all" of any layer but a fused qkv.
+    """
+    if layer.kind != "qkv":
+        return ("all",)
+    return tuple(part for part in (*QKV, FUSED) if part in adapt)
 
 
 def _matches(layer: LayerInfo, patterns: Sequence[str] | None, layers: Sequence[LayerInfo]) -> bool:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from trainables.backbones import timm_compat  # noqa: F401  (must precede timm)
 from trainables.backbones.info import BackboneInfo, LayerInfo
-from trainables.backbones.inspection import layers_of, watch_calls
+from trainables.backbones.inspection import final_norm, layers_of, watch_calls
 from trainables.backbones.prompted import places_of
 
 import timm  # isort: skip
@@ -95,6 +95,7 @@ def describe(name: str, embedded: tuple[str, ...], image_size: int, channels: in
         pixel_statistics=known is not None,
         misfit=_misfit(name, image_size, channels) if known and known.has_weights else None,
         prompts=places_of(network),
+        final_norm=final_norm(network) is not None,
     )
 
 

@@ -13,6 +13,7 @@ from trainables.config.trial import (
     Params,
     PromptingConfig,
     TrialConfig,
+    UpdatingConfig,
     as_before,
     known_keys,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Params",
     "PromptingConfig",
     "TrialConfig",
+    "UpdatingConfig",
     "as_before",
     "catalog",
     "check_share_unread",

@@ -16,10 +16,12 @@ class BackboneConfig:
     checkpoint: str | None = None
     """Absolute path of a file of weights (safetensors or torch)."""
     layers: tuple[str, ...] | None = None
-    """Globs over the paths of linear layers and 1×1 convolutions (None: the fused qkv of all
-    attention; where there is none, the MLPs' linear layers; then 1×1 convolutions)."""
+    """Globs over the paths of linear layers and 1×1 convolutions (None: the method's own, else the
+    fused qkv of all attention; where there is none, the MLPs' linear layers; then 1×1
+    convolutions)."""
     adapt: tuple[str, ...] | None = None
-    """Slices of a fused qkv that take branches (None: the method's own)."""
+    """Slices of a fused qkv that take branches: some of q, k and v, or qkv as one (None: the
+    method's own)."""
     blocks: str | tuple[int, ...] = "all"
     """Which blocks take branches: "all", "first:N" or a list of numbers."""
     image_size: int | None = None
@@ -30,9 +32,11 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         if self.checkpoint is not None:
             _check_checkpoint(Path(self.checkpoint), self.pretrained)
-        if self.adapt is not None and (not self.adapt or set(self.adapt) - {"q", "k", "v"}):
+        if self.adapt is None or self.adapt == ("qkv",):
+            return
+        if not self.adapt or set(self.adapt) - {"q", "k", "v"}:
             raise ValueError(
-                f"backbone.adapt must be a non-empty list of 'q', 'k', 'v' or null, "
+                f"backbone.adapt must be a non-empty list of 'q', 'k', 'v', or ['qkv'], or null, "
                 f"but got {list(self.adapt)}."
             )
 

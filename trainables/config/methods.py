@@ -6,6 +6,8 @@ may name
 
 - ``PRESETS``: preset → flat keys, the documented differences between paper and released code;
 - ``RECIPES``: (data set, number of tasks or None for any) → flat keys of the published training;
+- ``LAYERS``: globs of the layers that take branches unless `backbone.layers` says otherwise, those
+  of them that a network has;
 - ``REFERENCE``: what it shows, where it is a reference point and not a method under study.
 
 A file `methods/foo/variants/bar.py` is the variant `foo_bar`: ``DEFAULTS`` are the flat keys that
@@ -34,6 +36,7 @@ class Declaration:
     base: str
     config: type
     adapts: tuple[str, ...]
+    layers: tuple[str, ...]
     defaults: Mapping[str, Any]
     presets: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[Recipe, Mapping[str, Any]]
@@ -67,6 +70,7 @@ def declaration(name: str) -> Declaration:
         base=base,
         config=_with_defaults(_config_class(method), name, own),
         adapts=method.ADAPTS,
+        layers=getattr(method, "LAYERS", ()),
         defaults=getattr(own, "DEFAULTS", {}),
         presets=getattr(method, "PRESETS", {}),
         recipes=getattr(own, "RECIPES", {}),

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 from trainables.backbones import selection
-from trainables.backbones.info import PromptPlaces
+from trainables.backbones.info import BackboneInfo, LayerInfo, PromptPlaces
 from trainables.config import catalog, presets
 from trainables.config.backbone import BackboneConfig
 from trainables.config.convert import convert
@@ -80,6 +80,33 @@ class PromptingConfig(Protocol):
         ...
 
 
+@runtime_checkable
+class NetworkConfig(Protocol):
+    """What the config of a method may offer that not every network suits."""
+
+    def check_network(self, network: BackboneInfo) -> None:
+        """Refuses values that do not fit the network with a ValueError."""
+        ...
+
+
+@runtime_checkable
+class UpdatingConfig(Protocol):
+    """What the config of a method may offer whose update rule some of `optim` does not go with."""
+
+    def check_optim(self, optim: OptimConfig) -> None:
+        """Refuses a rule or a split of batches that the method's update excludes, a ValueError."""
+        ...
+
+
+@runtime_checkable
+class AdaptingConfig(Protocol):
+    """What the config of a method may offer of which not all goes with every layer."""
+
+    def check_layers(self, layers: Sequence[LayerInfo]) -> None:
+        """Refuses values that do not fit the layers that are adapted with a ValueError."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrialConfig:
     """One training run over a whole task sequence.
@@ -140,13 +167,20 @@ class TrialConfig:
                 f"backbone.normalise must be 'none' for backbone.name {self.backbone.name}: "
                 f"no mean and deviation of its pretraining are known."
             )
-        chosen = selection.select(network.layers, self.backbone.layers, self.backbone.blocks)
+        own = catalog.declaration(self.method.name).layers
+        chosen = selection.select(network.layers, self.backbone.layers, self.backbone.blocks, own)
         if self.backbone.adapt and not any(layer.kind == "qkv" for layer in chosen.values()):
             raise ValueError(
                 f"backbone.adapt must be null where no fused qkv is adapted (it names slices of "
                 f"one), but got {list(self.backbone.adapt)} for {self.backbone.name}."
             )
         self.method.check(min(layer.inputs for layer in chosen.values()))
+        if isinstance(self.method, NetworkConfig):
+            self.method.check_network(network)
+        if isinstance(self.method, AdaptingConfig):
+            self.method.check_layers(tuple(chosen.values()))
+        if isinstance(self.method, UpdatingConfig):
+            self.method.check_optim(self.optim)
         if isinstance(self.method, PromptingConfig):
             self._check_prompts(self.method, network.prompts)
 

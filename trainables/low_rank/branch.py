@@ -26,8 +26,6 @@ class LowRankBranch(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, rank: int) -> None:
         super().__init__()
-        if not 0 <= rank <= in_dim:
-            raise ValueError(f"rank must be in [0, {in_dim}], but got {rank=}.")
         self.down = nn.Parameter(torch.zeros(rank, in_dim))
         self.up = nn.Parameter(torch.zeros(out_dim, rank))
         self.magnitude = nn.Parameter(torch.ones(()))
@@ -60,6 +58,7 @@ class LowRankLinear(nn.Module):
         self.stacks = nn.ModuleDict()
         self._merged = False
         self._bare = False
+        self._closed = False
         self._kept: tuple[list[tuple[Tensor, int]], torch.dtype, Tensor] | None = None
 
     @property
@@ -76,13 +75,19 @@ class LowRankLinear(nn.Module):
         """The inputs (n, in) of every output: tokens, or the positions that a stride keeps."""
         return self._positions(x).flatten(0, -2)
 
-    def add_branch(self, rank: int) -> dict[str, LowRankBranch]:
-        """Opens a branch on every slice, by name; ValueError if one is open or `rank` too large."""
+    def add_branch(self, rank: int | Mapping[str, int]) -> dict[str, LowRankBranch]:
+        """Opens a branch on every slice, by name; `rank` is that of all, or of each by its name.
+
+        ValueError if one is open, or a rank for all is more than there are inputs.
+        """
         if len(self.branches):
             raise ValueError("a branch is open already: merge or stack it first.")
+        if isinstance(rank, int) and not 0 <= rank <= self.in_features:
+            raise ValueError(f"rank must be in [0, {self.in_features}], but got {rank=}.")
         opened = {}
         for name, rows in self.slices.items():
-            branch = LowRankBranch(self.in_features, rows.stop - rows.start, rank)
+            own = rank if isinstance(rank, int) else rank[name]
+            branch = LowRankBranch(self.in_features, rows.stop - rows.start, own)
             self.branches[name] = opened[name] = branch.to(self.base.weight)
         return opened
 
@@ -107,6 +112,23 @@ class LowRankLinear(nn.Module):
         self.stack_of(name).push(branch.up, branch.down, branch.magnitude, norm, scale, task)
         del self.branches[name]
 
+    def train_weight(self) -> nn.Parameter:
+        """The weight itself, (out, in) or (out, in, 1, 1), for a method that trains its rows."""
+        self._merged = True
+        return cast(nn.Parameter, self.base.weight)
+
+    def rows(self, matrix: Tensor) -> Tensor:
+        """Of a `matrix` (out, …) the rows of all slices, one below the other."""
+        return torch.cat([matrix[rows] for rows in self.slices.values()])
+
+    @torch.no_grad()
+    def write_rows(self, matrix: Tensor) -> None:
+        """Overwrites the rows of all slices by what `rows` would give of the new weight."""
+        sizes = [rows.stop - rows.start for rows in self.slices.values()]
+        for rows, part in zip(self.slices.values(), matrix.split(sizes), strict=True):
+            self.weight[rows] = part
+        self._merged = True
+
     @contextmanager
     def bare(self) -> Iterator[None]:
         """Inside, the layer is the pretrained one; ValueError if a branch was merged into it."""
@@ -117,6 +139,24 @@ class LowRankLinear(nn.Module):
             yield
         finally:
             self._bare = False
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Inside, open branches are left out: the layer is as it was when they were opened."""
+        self._closed = True
+        try:
+            yield
+        finally:
+            self._closed = False
+
+    @torch.no_grad()
+    def rewrite(self, weights: Mapping[str, Tensor]) -> None:
+        """Overwrites the frozen rows (n, in) of slices, by name; who does keeps what is needed.
+
+        A checkpoint does not hold them, unlike rows that branches were merged into.
+        """
+        for name, weight in weights.items():
+            self.weight[self.slices[name]] = weight
 
     def drop(self, name: str) -> None:
         """Closes the open branch of a slice and keeps nothing of it."""
@@ -199,7 +239,7 @@ class LowRankLinear(nn.Module):
         ]
         return pairs + [
             Pair(self.slices[name], branch.up, branch.magnitude, branch.down)
-            for name, branch in self._open_branches().items()
+            for name, branch in self._forward_branches().items()
         ]
 
     def _composed_once(self, pairs: list[Pair], dtype: torch.dtype) -> Tensor:
@@ -208,7 +248,9 @@ class LowRankLinear(nn.Module):
         Changes tell by the versions of tensors. A fused optimizer's step does not count one: who
         takes such a step has to (`train_epochs` does).
         """
-        parts = [self.base.weight, *self.branches.parameters()]
+        parts: list[Tensor] = [self.base.weight]
+        for branch in self._forward_branches().values():
+            parts += branch.parameters()
         for stack in self._all_stacks().values():
             parts += [stack.up, stack.down, stack.alpha, stack.share]
         now = [(part, part._version) for part in parts]
@@ -226,6 +268,9 @@ class LowRankLinear(nn.Module):
 
     def _open_branches(self) -> dict[str, LowRankBranch]:
         return {name: self.branch_of(name) for name in self.branches}
+
+    def _forward_branches(self) -> dict[str, LowRankBranch]:
+        return {} if self._closed else self._open_branches()
 
     def _all_stacks(self) -> dict[str, DirectionStack]:
         return {name: self.stack_of(name) for name in self.stacks}

@@ -63,11 +63,12 @@ class ContinuingLoRA:
 
 
 def open_lora(
-    layer: LowRankLinear, rank: int, generator: torch.Generator
+    layer: LowRankLinear, rank: int | Mapping[str, int], generator: torch.Generator
 ) -> dict[str, LowRankBranch]:
     """Opens a branch on every slice and returns them; its `down` starts as usual for LoRA.
 
-    That is uniform with the bound 1/√in of Kaiming's a = √5, and `up` at zero.
+    That is uniform with the bound 1/√in of Kaiming's a = √5, and `up` at zero. `rank` is that of
+    all slices, or of each by its name.
     """
     opened = layer.add_branch(rank)
     bound = layer.in_features**-0.5

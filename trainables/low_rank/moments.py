@@ -24,6 +24,7 @@ def second_moments(
     layers: Mapping[str, LowRankLinear],
     batches: Iterable[Tensor],
     calls: int | None = None,
+    centred: bool = False,
 ) -> dict[str, Tensor]:
     """Runs `forward` over image batches and returns C (in, in) in float64 for each of `layers`.
 
@@ -33,9 +34,10 @@ def second_moments(
     every pass: what a longer one calls after it is not seen. All sums stay on the device of the
     inputs. On a CPU products are taken in float64; elsewhere in float32, 4,096 tokens at a time,
     and added up in float64: that moves an entry of C by 4096 · 2⁻²⁴ of the mean of |x_i x_j| at
-    the very most, in practice by 1e-7 of it.
+    the very most, in practice by 1e-7 of it. `centred` takes the mean over tokens off: C is then
+    their covariance.
     """
-    watch = _Watch(layers, calls)
+    watch = _Watch(layers, calls, centred)
     handles = [
         layer.register_forward_pre_hook(partial(watch.see, name), prepend=True)
         for name, layer in layers.items()
@@ -60,8 +62,11 @@ class _AllSeen(Exception):  # noqa: N818
 class _Watch:
     """Adds up x xᵀ of every layer, and ends a pass after the last of them."""
 
-    def __init__(self, layers: Mapping[str, LowRankLinear], calls: int | None) -> None:
+    def __init__(
+        self, layers: Mapping[str, LowRankLinear], calls: int | None, centred: bool
+    ) -> None:
         self._layers = layers
+        self._totals: dict[str, Tensor] | None = {} if centred else None
         self._sums: dict[str, Tensor] = {}
         self._tokens = dict.fromkeys(layers, 0)
         self.calls = 0
@@ -75,6 +80,8 @@ class _Watch:
             width = rows.shape[1]
             self._sums[name] = torch.zeros(width, width, dtype=torch.float64, device=rows.device)
         add_products(self._sums[name], rows, product_type(rows.device))
+        if self._totals is not None:
+            self._totals[name] = self._totals.get(name, 0) + rows.sum(0, dtype=torch.float64)
         self._tokens[name] += rows.shape[0]
         if self.calls == self.calls_of_a_pass:
             raise _AllSeen
@@ -89,6 +96,9 @@ class _Watch:
                 continue
             lower = self._sums[name].tril()
             moments[name] = (lower + lower.tril(-1).T) / self._tokens[name]
+            if self._totals is not None:
+                mean = self._totals[name] / self._tokens[name]
+                moments[name] -= torch.outer(mean, mean)
         return moments
 
 

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from trainables.backbones.adapted import dry_run, insert_branches
 from trainables.backbones.info import LayerInfo
-from trainables.backbones.inspection import layers_of, watch_calls
+from trainables.backbones.inspection import final_norm, layers_of, watch_calls
 from trainables.backbones.registry import EMBEDDED
 from trainables.config import catalog
 
@@ -79,3 +79,13 @@ def test_watching_ends_with_the_block() -> None:
     called.clear()
     layer(torch.zeros(1, 2))
     assert not called
+
+
+def test_the_final_norm_is_the_last_one_if_it_is_a_layer_norm_with_weights() -> None:
+    last = nn.LayerNorm(4)
+    ends = nn.Sequential(nn.BatchNorm1d(4), last, nn.Linear(4, 4))
+    assert final_norm(ends) is last
+    ends.append(nn.LayerNorm(4, elementwise_affine=False))
+    assert final_norm(ends) is last
+    assert final_norm(nn.Sequential(last, nn.BatchNorm1d(4))) is None
+    assert final_norm(nn.Linear(4, 4)) is None

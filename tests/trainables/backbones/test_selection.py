@@ -1,6 +1,8 @@
 import pytest
+from torch import nn
 
 from trainables.backbones import selection
+from trainables.backbones.adapted import insert_branches
 from trainables.backbones.info import LayerInfo
 from trainables.config import catalog
 
@@ -93,3 +95,23 @@ def test_only_a_fused_qkv_has_slices() -> None:
     qkv, linear = LayerInfo("qkv", "qkv", 8), LayerInfo("fc", "linear", 8)
     assert selection.slices_of(qkv, ("v", "q")) == ("q", "v")
     assert selection.slices_of(linear, ("v", "q")) == ("all",)
+
+
+def test_all_of_a_fused_qkv_may_be_one_slice() -> None:
+    qkv, linear = LayerInfo("qkv", "qkv", 8), LayerInfo("fc", "linear", 8)
+    assert selection.slices_of(qkv, ("qkv",)) == ("qkv",)
+    assert selection.slices_of(linear, ("qkv",)) == ("all",)
+    network = nn.ModuleDict({"qkv": nn.Linear(8, 24)})
+    layers = insert_branches(network, {"a": qkv}, ("qkv",))
+    assert layers["a"] is network["qkv"] and layers["a"].slices == {"qkv": slice(0, 24)}
+
+
+def test_a_methods_own_layers_stand_in_for_the_default_as_far_as_there_are_such() -> None:
+    own = ("*.attn.qkv", "*.mlp.fc1")
+    chosen = paths(selection.select(VIT, None, "all", own))
+    assert chosen == [f"blocks.{i}.{path}" for i in range(4) for path in ("attn.qkv", "mlp.fc1")]
+    fc1 = paths(selection.select(CONVNEXT, None, "all", own))
+    assert fc1 == [f"stages.{i}.blocks.0.mlp.fc1" for i in range(4)]
+    default = selection.select(EFFICIENTNET, None, "all")
+    assert selection.select(EFFICIENTNET, None, "all", own) == default
+    assert len(selection.select(VIT, ("*.proj",), "all", own)) == 4

@@ -39,6 +39,18 @@ QUIRKS: dict[str, dict[str, tuple[str, Any, Any, bool]]] = {
         "a head starts uniform with deviation 1/√width":
             ("method.head_init", "small_normal", "uniform_fan", False),
     },
+    "e2_lora": {
+        "principal directions are those of a single augmented batch":
+            ("method.pca_images", "all", "batch", False),
+        "the final norm loses what pretraining made of it":
+            ("method.norm_reset", False, True, True),
+    },
+    "loda": {
+        "each task is added to the old ones before and after its merge":
+            ("method.moment_passes", "after", "twice", True),
+        "directions are weighted each by itself":
+            ("method.merge", "least_squares", "diagonal", False),
+    },
     "l2p": {
         "a batch votes on its prompts, also at test":
             ("method.vote", "image", "batch", True),
@@ -82,6 +94,18 @@ QUIRKS: dict[str, dict[str, tuple[str, Any, Any, bool]]] = {
             ("method.orthogonal_start", "once", "boundary", False),
         "nothing keeps rows orthonormal":
             ("method.orthogonality", 0.1, 0.0, False),
+    },
+    "coso": {
+        "a memory gains nothing where one direction holds the share":
+            ("method.taken", "reach", "below", True),
+        "columns of the memory lean into each other":
+            ("method.orthonormal", True, False, True),
+        "Adam makes whole steps of rounding once the memory is full":
+            ("method.on_exhaustion", "clip", "released", True),
+    },
+    "lora_drs": {
+        "a shape lets the space of inputs project outputs":
+            ("method.up_side", "free", "inputs", True),
     },
     "hide_prompt": {
         "keys and values are handed to the wrong images of a batch":

@@ -38,6 +38,7 @@ def test_flat_form_goes_there_and_back(method: str) -> None:
         ({"data.validation_share": 1.0}, "data.validation_share must be in"),
         ({"data.train_per_class": 1}, "data.train_per_class must be at least 2"),
         ({"backbone.adapt": ["x"]}, "backbone.adapt must be a non-empty list"),
+        ({"backbone.adapt": ["qkv", "q"]}, r"or \['qkv'\], or null, but got \['qkv', 'q'\]"),
         ({**GAUSSIAN, "backbone.name": "test_vit"}, "no pretrained weights"),
         ({"backbone.name": "vit_tinny_patch16_224"}, r"Close names: \['vit_tiny_patch16_224'"),
         ({"backbone.name": "levit_128"}, "pretrained weights of levit_128 fit, but at 32 pixels"),

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.trainables.draws import normal, seeded
 from trainables.low_rank.branch import LowRankBranch, LowRankLinear
@@ -120,3 +121,39 @@ def test_bad_calls_are_refused() -> None:
     layer.add_branch(1)
     with pytest.raises(ValueError, match="open already"):
         layer.add_branch(1)
+
+
+def test_ranks_may_be_of_each_slice_and_more_than_there_are_inputs() -> None:
+    layer = make_layer(("q", "v"))
+    opened = layer.add_branch({"q": WIDTH + 3, "v": 0})
+    assert {name: branch.down.shape[0] for name, branch in opened.items()} == {
+        "q": WIDTH + 3,
+        "v": 0,
+    }
+    fill(opened, seed=1)
+    expected = functional.linear(inputs(), layer.weight + layer.delta(), layer.base.bias)
+    torch.testing.assert_close(layer(inputs()), expected)
+
+
+def test_closed_leaves_open_branches_out_and_stacks_in_whatever_was_kept() -> None:
+    layer = make_layer(("k", "v"))
+    make_old(layer)
+    with torch.no_grad():
+        old = layer(inputs())
+        fill(layer.add_branch(2), seed=3)
+        whole = layer(inputs())
+        with layer.closed():
+            assert torch.equal(layer(inputs()), old)
+        assert torch.equal(layer(inputs()), whole) and not torch.allclose(whole, old)
+    with layer.closed():
+        torch.testing.assert_close(layer(inputs()), old)
+
+
+def test_rewritten_rows_are_in_no_checkpoint() -> None:
+    layer = make_layer(("k", "v"))
+    rows = layer.weight[QKV["k"]].detach() + 1
+    before = layer.weight.detach().clone()
+    layer.rewrite({"k": rows})
+    assert torch.equal(layer.weight[QKV["k"]], rows)
+    assert torch.equal(layer.weight[QKV["v"]], before[QKV["v"]])
+    assert layer.changes()["rows"] == {}

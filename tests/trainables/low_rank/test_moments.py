@@ -235,3 +235,12 @@ def test_exact_products_are_not_rounded_by_autocast() -> None:
 def test_a_cpu_takes_products_in_float64_and_a_gpu_in_float32() -> None:
     kinds = [product_type(torch.device(device)) for device in ("cpu", "cuda")]
     assert kinds == [torch.float64, torch.float32]
+
+
+def test_centred_moments_are_covariances_over_all_tokens() -> None:
+    layer = LowRankLinear(nn.Linear(5, 5), {"all": slice(0, 5)})
+    rows = correlated(60, 5, seed=0)
+    found = second_moments(layer, {"a": layer}, rows.split(25), centred=True)["a"]
+    expected = torch.cov(rows.double().T, correction=0)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    assert not torch.allclose(found, second_moments(layer, {"a": layer}, rows.split(25))["a"])

@@ -1,16 +1,15 @@
 """A LoRA branch per task, each trained from the pretrained weight, merged by averaging."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
 from trainables.heads import Classifier
 from trainables.low_rank.lora import open_lora
+from trainables.low_rank.pretrained import PretrainedRows, whole
 from trainables.low_rank.update_watch import UpdateWatch
 from trainables.method import MethodContext, ParamGroup
 from trainables.methods.averaged_lora.config import AveragedLoRAConfig
@@ -35,14 +34,10 @@ class AveragedLoRA:
         self.logits, self.trained_logits = self._heads.logits, self._heads.trained_logits
         self.loss = self._heads.loss
         self._watch = UpdateWatch(self._layers, context.diagnostics, context.model.calls)
-        # By layer and slice. The pretrained rows are kept: taking the mean off again would round.
-        self._pretrained = {
-            name: {part: layer.weight[rows].detach().clone() for part, rows in layer.slices.items()}
-            for name, layer in self._layers.items()
-        }
+        self._pretrained = PretrainedRows(self._layers)
         self._mean = {
             name: {part: torch.zeros_like(weight) for part, weight in slices.items()}
-            for name, slices in self._pretrained.items()
+            for name, slices in self._pretrained.rows.items()
         }
         self._tasks = 0
 
@@ -50,8 +45,8 @@ class AveragedLoRA:
         self, model: AdaptedBackbone, task: Task, train: TaskImages
     ) -> tuple[list[ParamGroup], dict[str, float]]:
         """Goes back to the pretrained weight; trains a fresh branch and a new head."""
-        self._watch.start(_whole(self._mean))
-        self._write(self._pretrained)
+        self._watch.start(whole(self._mean))
+        self._pretrained.write({})
         factors = [
             factor
             for layer in self._layers.values()
@@ -73,9 +68,9 @@ class AveragedLoRA:
                 mean = self._mean[name][part]
                 mean += (layer.branch_of(part).delta() - mean) / self._tasks
             layer.branches.clear()
-        self._write_average()
+        self._pretrained.write(self._mean)
         disturbed = self._watch.finish(
-            _whole(self._mean), model.in_float32, train.plain(), len(train.data)
+            whole(self._mean), model.in_float32, train.plain(), len(train.data)
         )
         recorded = self._heads.end_task(model, train.plain(), train.data.labels, task.classes)
         return (
@@ -109,28 +104,7 @@ class AveragedLoRA:
         for name, slices in self._mean.items():
             for part, mean in slices.items():
                 mean.copy_(state["mean"][name][part])
-        self._write_average()
-
-    def _write_average(self) -> None:
-        self._write(
-            {
-                name: {part: weight + self._mean[name][part] for part, weight in slices.items()}
-                for name, slices in self._pretrained.items()
-            }
-        )
-
-    @torch.no_grad()
-    def _write(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Overwrites the rows of all slices."""
-        for name, slices in weights.items():
-            layer = self._layers[name]
-            for part, weight in slices.items():
-                layer.weight[layer.slices[part]] = weight
-
-
-def _whole(slices: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The slices of each layer below one another, (rows, in): a copy."""
-    return {name: torch.cat(list(parts.values())) for name, parts in slices.items()}
+        self._pretrained.write(self._mean)
 
 
 create = AveragedLoRA

@@ -1,6 +1,5 @@
 """InfLoRA (Liang & Li, CVPR 2024, arXiv 2404.00228): updates kept out of old tasks' subspace."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -140,13 +139,8 @@ class InfLoRA:
         self._old.load_state_dict(state["old"])
 
     def _moments(self, model: AdaptedBackbone, train: TaskImages) -> dict[str, Tensor]:
-        images = self._moment_images(train)
+        images = train.seen_as(self._config.moment_images)
         return second_moments(model.in_float32, self._layers, images, model.calls)
-
-    def _moment_images(self, train: TaskImages) -> Iterable[Tensor]:
-        if self._config.moment_images == "plain":
-            return train.plain()
-        return (images for images, _ in train.shuffled())
 
     def _gradients(
         self, model: AdaptedBackbone, task: Task, train: TaskImages

@@ -1,0 +1,1 @@
+"""CoSO: whole weights trained in subspaces that follow projected gradients."""
