@@ -143,6 +143,7 @@ def test_a_server_that_is_killed_under_a_real_study_loses_and_doubles_nothing(
     changes = {"data.classes": 20, "data.tasks": 10, "optim.weight_decay": 2.0}
     fixed = json.dumps({**FIXED, **changes, "optim.optimizer": "sgd"})
     study += ["--set", f"fixed={fixed}", "--set", "pruner={kind: none}", "--set", "trials=4"]
+    study += ["--set", "settings={}", "--set", "contrasts=none"]
     study += ["--set", "seeds=[0, 1]", "--set", "resources={cpu: 0.5}", "--set", "export=none"]
     command = [sys.executable, "-c", DRIVER, *study, "--output", str(output)]
     server.start()
