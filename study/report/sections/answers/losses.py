@@ -55,14 +55,18 @@ def _sentence(cell: CellSummary, own: Lost) -> str:
     if own.heads is None or cell.method == JOINT:
         return ""
     features, heads = own.features, own.heads
+    if own.joint_gap is None or features is None:
+        known = ""
+        if own.inference is not None:
+            known = f", told the task for {percent(cell.final.mean + own.inference.mean)} %"
+        return (
+            f"{cell.label}: the heads are right for {percent(cell.final.mean)} % of the "
+            f"images{known}; a read-out fitted to the same features for "
+            f"{percent(cell.final.mean + heads.mean)} %."
+        )
     beside = ""
     if own.inference is not None:
         beside = f"; not being told the task costs {percent(own.inference.mean)}"
-    if own.joint_gap is None or features is None:
-        return (
-            f"{cell.label} loses {percent(heads.mean)} points in its heads{beside}; what its "
-            f"features lose is not measured without joint training beside it."
-        )
     gained = " (below 0: gained)" if min(heads.mean, features.mean, own.joint_gap.mean) < 0 else ""
     return (
         f"{cell.label} loses {percent(own.joint_gap.mean)} points against joint training, "
