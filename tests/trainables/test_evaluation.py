@@ -64,6 +64,15 @@ def test_measuring_changes_no_bit(method: str, monkeypatch: pytest.MonkeyPatch) 
     assert same(*states)
 
 
+@pytest.mark.parametrize("method", catalog.methods())
+def test_it_is_known_whether_a_method_changed_the_network(method: str) -> None:
+    """Features that are kept must be those of the network as it is."""
+    trainer = SequentialTrainer(tiny(method, CONFIRM))
+    before = {name: weight.clone() for name, weight in trainer._model.state_dict().items()}
+    trainer.train_task()
+    assert trainer._evaluator._is_pretrained() == same(before, trainer._model.state_dict())
+
+
 @pytest.mark.parametrize("method", ["linear_heads", "inflora"])
 def test_a_network_that_never_changes_sees_no_held_out_image_again(
     method: str, monkeypatch: pytest.MonkeyPatch
