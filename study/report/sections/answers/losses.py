@@ -60,9 +60,8 @@ def _sentence(cell: CellSummary, own: Lost) -> str:
         if own.inference is not None:
             known = f", told the task for {percent(cell.final.mean + own.inference.mean)} %"
         return (
-            f"{cell.label}: the heads are right for {percent(cell.final.mean)} % of the "
-            f"images{known}; a read-out fitted to the same features for "
-            f"{percent(cell.final.mean + heads.mean)} %."
+            f"{cell.label} is right for {percent(cell.final.mean)} % of the images{known}; a "
+            f"read-out fitted to its features for {percent(cell.final.mean + heads.mean)} %."
         )
     beside = ""
     if own.inference is not None:
