@@ -62,14 +62,16 @@ class Order:
     The end of a study is a search trial, then the confirmation it leads to; what can run beside
     them to the last must still be there then. So a search is worth its whole chain, a
     confirmation itself only, and the longest goes first. Where further seeds may follow one after
-    the other, they belong to the chain of what they wait for. As results should not wait longer
-    than that needs, no more confirmations are held back than could fill the slots twice; with a
-    single slot, none.
+    the other, they belong to the chain of what they wait for, and wait for the first seeds of all
+    cells: a study that is ended early has looked at each contrast before it looks at any again.
+    As results should not wait longer than that needs, no more confirmations on first seeds are
+    held back than could fill the slots twice; with a single slot, none.
     """
 
     def __init__(self, trials: int, cells: Sequence[Cell] = ()) -> None:
         self.lengths = Lengths()
         self._trials = trials
+        self._further = {(cell.id, seed) for cell in cells for seed in cell.further}
         # How many further seeds may still wait for a cell's confirmation on a seed.
         self._behind = {
             (cell.id, seed): len(cell.further) - at
@@ -98,9 +100,12 @@ class Order:
         self, waiting: Sequence[PlannedTrial], searches: Sequence[CellSearch], slots: int
     ) -> PlannedTrial | None:
         """The confirmation to launch before any of `searches`; None if one of those goes first."""
-        longest = max(waiting, key=self._rest, default=None)
-        if longest is None or not searches or len(waiting) > 2 * (slots - 1):
+        first = [trial for trial in waiting if (trial.cell, trial.seed) not in self._further]
+        longest = max(first or waiting, key=self._rest, default=None)
+        if longest is None or not searches or len(first) > 2 * (slots - 1):
             return longest
+        if not first:
+            return None
         chain = max(self._chain(search) for search in searches)
         return longest if self._rest(longest) >= chain else None
 

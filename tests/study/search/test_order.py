@@ -50,9 +50,23 @@ def test_what_further_seeds_wait_for_is_a_chain() -> None:
         waiting = [confirmed.trial("confirm", {}, seed) for seed in (2, 14)]
         order = Order(20, plan.cells)
         chosen.append(order.confirmation(waiting, [searched], slots=8))
-        last = order.confirmation(waiting[1:], [searched], slots=8)
-        assert last is None, "nothing waits for the last seed"
     assert chosen == [None, waiting[0]]
+
+
+def test_first_seeds_of_all_cells_go_before_further_ones_of_any() -> None:
+    rounds = {
+        "contrasts": ["sd_lora vs linear_heads"],
+        "seeds": {"first": 3, "at_most": 15, "until": "decided"},
+    }
+    plan = study(METHODS, (10,), trials=20, **rounds)
+    order, search = Order(20, plan.cells), CellSearch(plan.cells[1], plan.spec)
+    further, last, first = (
+        cell.trial("confirm", {}, seed)
+        for cell, seed in ((plan.cells[0], 3), (plan.cells[0], 14), (plan.cells[2], 2))
+    )
+    assert order.confirmation([last, further, first], [], slots=1) is first
+    assert order.confirmation([last, further], [], slots=1) is further, "more waits for it"
+    assert order.confirmation([further] * 20, [search], slots=2) is None, "a search goes before"
 
 
 def test_lengths_are_tasks_until_results_come() -> None:
