@@ -28,7 +28,7 @@ def test_rows_are_shares_and_their_names_exist() -> None:
         info = catalog.DATASETS[row.data]
         assert 1 / info.classes < row.final < 1
         assert row.anytime is None or row.final < row.anytime < 1
-        assert row.final_std is None or 0 < row.final_std < 0.05
+        assert row.final_std is None or 0 < row.final_std < 0.06
         assert row.method is None or row.method in catalog.methods()
         assert row.family in catalog.methods() and row.backbone.startswith("vit_base_patch16_224.")
     # Of the methods here none is left without its row.
@@ -79,10 +79,10 @@ def test_every_paper_study_has_a_published_number_and_its_protocol(path: Path) -
 @pytest.mark.parametrize(
     ("study", "method", "tasks", "finals"),
     [
-        ("paper_imagenet_r", "l2p", 10, [0.7126, 0.7287, 0.6977]),
-        ("paper_imagenet_r", "coda_prompt", 20, [0.6938, 0.7237, 0.6468]),
+        ("paper_imagenet_r", "l2p", 10, [0.7126, 0.7287, 0.6977, 0.6649]),
+        ("paper_imagenet_r", "coda_prompt", 20, [0.6938, 0.7237, 0.6468, 0.6753]),
         ("paper_imagenet_r", "hide_prompt", 5, [0.7477]),
-        ("paper_cifar100", "dual_prompt", 10, [0.8651, 0.8559, 0.8613, 0.8489]),
+        ("paper_cifar100", "dual_prompt", 10, [0.8651, 0.8559, 0.8613, 0.8489, 0.8556]),
         ("paper_domainnet", "coda_prompt", 5, [0.7058, 0.7324]),
     ],
 )
