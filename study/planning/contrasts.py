@@ -1,7 +1,6 @@
 """Contrasts of a study file: what is compared with what, over the cells of a plan or a ledger."""
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,17 @@ from study import errors
 from study.ledger import METHOD, ContrastRecord, StudyRecords, cell_label, labels
 from study.planning import study_file
 from study.planning.mistakes import Must, broken_rules
-from study.planning.sections import CONFIG, LATER_TASKS_ONLY, OBJECTIVES, Mode, Truth, text
+from study.planning.sections import (
+    CONFIG,
+    LATER_TASKS_ONLY,
+    OBJECTIVES,
+    VERSUS,
+    Mode,
+    Truth,
+    text,
+)
 from trainables.config import catalog
 
-VERSUS = re.compile(r"\s+vs\.?\s+")
 FORM = "'A vs B', two values of a key of the grid, or map at least {first, second} to values"
 METRIC = "test/accuracy"
 # What a confirmation reports after its last task, with what is better.

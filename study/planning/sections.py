@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -25,6 +26,8 @@ from trainables.config import catalog, known_keys
 CONFIG = ConfigDict(
     extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
 )
+# Between the levels of a contrast in its short form.
+VERSUS = re.compile(r"\s+vs\.?\s+")
 SEEDS_RULE = (
     "searches run on validation images with the first of seeds, confirmations on test images "
     "with each of seeds"

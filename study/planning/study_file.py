@@ -1,12 +1,13 @@
 """A study file's values, with those of --set."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from study import errors
-from study.planning.sections import flat_keys
+from study.ledger import METHOD
+from study.planning.sections import VERSUS, flat_keys
 from study.planning.yaml_text import MOST_BYTES, parse
 
 
@@ -40,7 +41,8 @@ def apply(
 
     `sections` are the keys of a study file; any other key must be a flat key of a trial, which
     goes to `grid` (a list of values, or one value for an axis) or to `fixed`, also where one of
-    these is given too.
+    these is given too. Where that leaves out methods, so are their settings, search spaces and
+    contrasts.
 
     Raises:
         InvalidStudyError: naming `source`, if overrides have no "=", values that are not YAML,
@@ -70,7 +72,48 @@ def apply(
                     raise ValueError(f"--set must give each key once, but {key!r} is there twice.")
                 _set_flat(result, key, value, sections)
     errors.refuse(mistakes, source)
+    _leave_out(result, _methods(plain) - _methods(result), changes)
     return result
+
+
+def _methods(plain: Mapping[str, Any]) -> set[str]:
+    """The methods of a study file, as far as they are names."""
+    grid, fixed = (
+        section if isinstance(section := plain.get(name), dict) else {}
+        for name in ("grid", "fixed")
+    )
+    axis = grid.get(METHOD)
+    values = axis if isinstance(axis, list) else [fixed.get(METHOD)]
+    return {value for value in values if isinstance(value, str)}
+
+
+def _leave_out(plain: dict[str, Any], methods: set[str], given: Collection[str]) -> None:
+    """Takes what `plain` says of `methods` alone out of the sections that were not `given`."""
+    places = [(plain, section) for section in ("settings", "search") if section not in given]
+    search = plain.get("search")
+    if isinstance(search, dict) and "search" not in given:
+        places.append((search, "space"))
+    for place, section in places:
+        own = place.get(section)
+        if isinstance(own, dict):
+            place[section] = {key: value for key, value in own.items() if key not in methods}
+    if methods and isinstance(plain.get("contrasts"), list) and "contrasts" not in given:
+        entries = [_without(entry, methods) for entry in plain.pop("contrasts")]
+        if kept := [entry for entry in entries if entry is not None]:
+            plain["contrasts"] = kept
+
+
+def _without(entry: Any, methods: set[str]) -> Any:
+    """An entry of contrasts without the levels that are `methods`; None if a side has no other."""
+    if isinstance(entry, str):
+        return None if methods & {level.strip() for level in VERSUS.split(entry)} else entry
+    if not isinstance(entry, dict) or entry.get("key", METHOD) != METHOD:
+        return entry
+    sides = {side: entry[side] for side in ("first", "second") if side in entry}
+    for side, levels in sides.items():
+        listed = levels if isinstance(levels, list) else [levels]
+        sides[side] = [level for level in listed if level not in methods]
+    return {**entry, **sides} if all(sides.values()) else None
 
 
 def _set_flat(plain: dict[str, Any], key: str, value: Any, sections: Sequence[str]) -> None:

@@ -277,5 +277,5 @@ def test_one_configuration_is_compared_with_nothing(tmp_path: Path) -> None:
     narrow = ["method.name=inflora", "search=none"]
     plan = load_plan(path, narrow, once=True)
     assert (plan.contrasts, plan.spec.seeds, plan.cells[0].search_seed) == ((), (0,), 0)
-    with pytest.raises(ValueError, match="contrasts, entry 1: first and second must be values of"):
+    with pytest.raises(ValueError, match="seeds until decided must have contrasts to decide"):
         load_plan(path, narrow)

@@ -255,6 +255,21 @@ def test_the_order_of_changes_changes_nothing(load: Load) -> None:
     assert spec.grid == {"data.tasks": (5,), "method.name": ("inflora",)}
 
 
+def test_methods_that_are_left_out_take_what_is_theirs_along(load: Load) -> None:
+    own = "{inflora: {optim.head_lr: 1e-3}, sd_lora: {optim.head_lr: 1e-4}}"
+    text = f"{TEXT}settings: {own}\nsearch:\n  inflora: [method.rank]\n  sd_lora: [method.rank]\n"
+    for change in ("method.name=[sd_lora]", "grid={method.name: [sd_lora]}"):
+        spec = load(change, text=text)
+        assert spec.settings == {"sd_lora": {"optim.head_lr": 1e-4}}
+        assert isinstance(spec.search.space, dict) and list(spec.search.space) == ["sd_lora"]
+        # What is given beside it is not the file's, and neither is a method that never ran.
+        assert len(load(change, f"settings={own}", text=text).settings) == 2
+    assert (
+        "joint"
+        in load("method.name=[sd_lora]", text=text.replace("inflora: {", "joint: {")).settings
+    )
+
+
 PUBLISHED = """
 name: small
 question: Does it run?
