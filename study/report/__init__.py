@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 from study.system import door
 
+REWRITE_SECONDS = 180
+"""How often the page of a study that runs is written anew, and loads itself again."""
+
 if TYPE_CHECKING:
     from study.report.report import write_study
     from study.report.sections.answers.missing import missing_lines
@@ -21,6 +24,7 @@ else:
     )
 
 __all__ = [
+    "REWRITE_SECONDS",
     "between",
     "estimate_lines",
     "figures",

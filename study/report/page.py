@@ -1,5 +1,8 @@
 """The report as one HTML page that needs nothing else: no network, no other file."""
 
+import base64
+import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -9,12 +12,14 @@ from typing import Protocol, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from study.ledger import StudyRecords
-from study.report.figures.style import data_uri, style
+from study.report import REWRITE_SECONDS
+from study.report.figures.style import inline, style
 from study.report.section import Block, Drawn, Failure, Findings, Picture, Section
 from study.report.sections.answers import (
     answer,
     comparisons,
     contrasts,
+    described,
     gallery,
     health_checks,
     losses,
@@ -43,6 +48,7 @@ class SectionFile(Protocol):
 
 SECTIONS: Sequence[SectionFile] = (
     answer,
+    described,
     contrasts,
     losses,
     missing,
@@ -66,7 +72,10 @@ SECTIONS: Sequence[SectionFile] = (
     reproduce,
     trials,
 )
-"""All sections, in their order on the page: a new one is a file and a line here."""
+"""All sections, in their order on the page: a new one is a file and a line here.
+
+The first is what a reader sees at once; the others are folded.
+"""
 
 
 def sections(findings: Findings) -> list[Section]:
@@ -79,13 +88,31 @@ def sections(findings: Findings) -> list[Section]:
 
 
 def page(study: StudyRecords, sections: Sequence[Section]) -> str:
-    """The whole page; the template escapes all text."""
-    return _template().render(
+    """The whole page; the template escapes all text.
+
+    That of a study that runs loads itself again, as long as somebody rewrites it.
+    """
+    template = _template()
+    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
+    running = study.status == "running"
+    return template.render(
         study=study.study,
         status=study.status,
         progress=_progress(study),
-        sections=[section for section in sections if section.blocks],
+        first=sections[0] if sections else None,
+        sections=[section for section in sections[1:] if section.blocks],
+        warnings=_warnings(sections),
+        reload=REWRITE_SECONDS if running else 0,
+        written=round(time.time()) if running else 0,
+        written_at=moment(time.time()) if running else "",
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _warnings(sections: Sequence[Section]) -> int:
+    """How many things a reader should know before believing the page."""
+    return next((len(own.data["warnings"]) for own in sections if "warnings" in own.data), 0)
 
 
 def _section(file: SectionFile, findings: Findings) -> Section | None:
@@ -101,15 +128,16 @@ def _drawn(block: Block, title: str) -> Block:
     """The block itself, or its figure as the page shows it."""
     if not isinstance(block, Picture):
         return block
-    uri = _attempt(block.title or f"The figure of {title}", lambda: _uri(block))
-    if isinstance(uri, Failure):
-        return uri
-    return Drawn(block.title, block.caption, uri, block.notes)
+    name = block.title or f"The figure of {title}"
+    svg = _attempt(name, lambda: _svg(block, f"{title}: {name}"))
+    if isinstance(svg, Failure):
+        return svg
+    return Drawn(block.title, block.caption, svg, block.notes)
 
 
-def _uri(picture: Picture) -> str:
+def _svg(picture: Picture, name: str) -> str:
     with style():
-        return data_uri(picture.draw())
+        return inline(picture.draw(), name)
 
 
 def _attempt(title: str, make: Callable[[], T]) -> T | Failure:

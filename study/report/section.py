@@ -126,11 +126,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as a data URI."""
+    """A figure as an SVG element."""
 
     title: str
     caption: str
-    uri: str
+    svg: str
     notes: tuple[str, ...]
 
 

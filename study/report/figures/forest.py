@@ -7,8 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from study.report.figures.plots import WIDTH
-from study.report.figures.style import GREY, GRID, OKABE_ITO
+from study.report.figures.style import CALLED, GREY, GRID, OKABE_ITO
 
 LOOKS: Mapping[str, tuple[str, str, str]] = {
     "higher": (">", OKABE_ITO[0], OKABE_ITO[0]),
@@ -17,18 +16,22 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "identical": ("D", OKABE_ITO[6], OKABE_ITO[6]),
     "undecided": ("o", GREY, "white"),
 }
-"""Of each verdict its marker, with colours of line and face; their order is that of the key."""
+"""Of each verdict its marker, with colours of line and face."""
 BAND = "#e8eef2"
 """Where differences are within the margin."""
-ROW, FRAME = 0.36, 1.2
-"""Inches of a row, and of all that is around the rows."""
+WIDTH = 5.3
+"""Inches: beside the answer on a laptop, below it on a phone, where its words can still be read."""
+ROW, NOTED, FRAME = 0.46, 0.17, 0.75
+"""Inches of a row, of a note below its label, and of all that is around the rows."""
+MOST_LETTERS = 56
+"""Of a label and its note, which stand in one line where they fit."""
 
 
 @dataclass(frozen=True)
 class ForestRow:
     """A contrast: `mean` and the ends of its interval, NaN where there is none.
 
-    `margin` is in the same unit; `note` stands at the right.
+    `margin` is in the same unit; `note` says in words what came out.
     """
 
     label: str
@@ -41,11 +44,13 @@ class ForestRow:
 
 
 def forest(rows: Sequence[ForestRow], what: str) -> Figure:
-    """One row a contrast, the first on top; `what` names the horizontal axis."""
-    lines = max(row.label.count("\n") + 1 for row in rows)
-    height = FRAME + len(rows) * (ROW + 0.14 * (lines - 1))
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    """One row a contrast, the first on top, its words above it; `what` names the axis."""
+    fits = all(len(row.label) + len(row.note) <= MOST_LETTERS for row in rows)
+    row_height = ROW + (0.0 if fits else NOTED)
+    figure = Figure(figsize=(WIDTH, FRAME + len(rows) * row_height), layout="constrained")
     axes = figure.subplots()
+    # In rows: where the words stand above the interval, and how far the next line is below them.
+    words, below = 0.11 / row_height, NOTED / row_height
     for place, row in enumerate(rows):
         axes.fill_betweenx(
             (place - 0.5, place + 0.5), -row.margin, row.margin, color=BAND, linewidth=0, zorder=0
@@ -57,28 +62,28 @@ def forest(rows: Sequence[ForestRow], what: str) -> Figure:
             "markerfacecolor": face,
             "markersize": 7,
         }
+        middle, name = place + 0.5 - 0.12 / row_height, f"{CALLED}{row.label}: {row.note}"
         if math.isfinite(row.low):
-            axes.plot((row.low, row.high), (place, place), color=line, linewidth=1.8, zorder=2)
+            ends = (row.low, row.high)
+            axes.plot(ends, (middle, middle), color=line, linewidth=2.2, zorder=2, gid=name)
         if math.isfinite(row.mean):
-            axes.plot([row.mean], [place], linestyle="none", zorder=3, **look)
-        axes.annotate(
-            row.note,
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+            axes.plot([row.mean], [middle], linestyle="none", zorder=3, gid=name, **look)
+        top = place - 0.5 + words
+        told: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        told["bbox"] = {"facecolor": "white", "linewidth": 0, "pad": 0.5}
+        axes.text(0, top, row.label, ha="left", fontsize=10.5, **told)
+        note = (1, top, "right") if fits else (0, top + below, "left")
+        weight = "normal" if row.verdict == "undecided" else "bold"
+        axes.text(*note[:2], row.note, ha=note[2], fontsize=10, fontweight=weight, **told)
     axes.axvline(0, color="black", linewidth=1, zorder=1)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_yticks([])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(*_limits(rows))
-    axes.set_xlabel(what)
-    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(
+        f"second higher  \N{LEFTWARDS ARROW}  {what}  \N{RIGHTWARDS ARROW}  first higher"
+    )
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", **GRID)
-    _key(figure, [verdict for verdict in LOOKS if verdict in {row.verdict for row in rows}])
     return figure
 
 
@@ -89,20 +94,3 @@ def _limits(rows: Sequence[ForestRow]) -> tuple[float, float]:
     low, high = min(ends + margins), max(ends + margins)
     air = 0.04 * (high - low)
     return low - air, high + air
-
-
-def _key(figure: Figure, verdicts: Sequence[str]) -> None:
-    """What the markers and the band mean, below the axes."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    handles: list[Any] = [
-        Line2D([], [], linestyle="none", marker=marker, color=line, markerfacecolor=face)
-        for marker, line, face in (LOOKS[verdict] for verdict in verdicts)
-    ]
-    figure.legend(
-        [*handles, Patch(color=BAND)],
-        [*verdicts, "within the margin"],
-        loc="outside lower center",
-        ncols=len(handles) + 1,
-    )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from matplotlib.figure import Figure
 
-from study.report.figures.style import GREY, GRID, half, line_style, ticks
+from study.report.figures.ends import Ends, name_lines
+from study.report.figures.style import CALLED, GREY, GRID, half, line_style, ticks
 
 if TYPE_CHECKING:
     # It loads scipy, half a second that a tracked trial's pictures do not need.
@@ -42,11 +43,18 @@ def accuracy_over_tasks(
     """
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    counts = {
+        label: max(mean.n for mean in curve.values())
+        for lines in panels.values()
+        for label, curve in lines.items()
+        if curve
+    }
+    alike = len({*counts.values()}) == 1
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         for label, curve in lines.items():
             if curve:
-                n = max(mean.n for mean in curve.values())
-                _curve(axes, curve, styles[label], f"{label} (n = {n})")
+                name = label if alike else f"{label} (n = {counts[label]})"
+                _curve(axes, curve, styles[label], name)
         if chance is not None and tasks:
             steps = range(1, tasks + 1)
             guessing = [min(100.0, 100 * chance * tasks / step) for step in steps]
@@ -54,8 +62,9 @@ def accuracy_over_tasks(
         axes.set(title=title, xlabel="tasks seen")
         _whole_numbers(axes, tasks, 10 // len(panels))
         _frame(axes)
-    grid[0].set_ylabel("test accuracy over classes seen, %")
-    legend_below(figure, columns=4)
+    seeds = f", n = {counts.popitem()[1]}" if alike else ""
+    grid[0].set_ylabel(f"test accuracy over classes seen, %{seeds}")
+    names_or_legend(figure, columns=4)
     return figure
 
 
@@ -83,7 +92,7 @@ def final_over_tasks(
     axes.minorticks_off()
     axes.set(xlabel="tasks in the sequence (log scale)", ylabel="final test accuracy, %")
     _frame(axes)
-    legend_below(figure, columns=4)
+    names_or_legend(figure, columns=4)
     return figure
 
 
@@ -103,19 +112,19 @@ def free_dimensions(panels: Sequence[Panel]) -> Figure:
         if panel.rank:
             axes.axhline(panel.rank, color=GREY, linewidth=1.1, linestyle=(0, (1, 1)))
             axes.annotate(
-                f"rank\n{panel.rank}",
-                (1, panel.rank),
+                f"rank {panel.rank}",
+                (0, panel.rank),
                 xycoords=("axes fraction", "data"),
-                xytext=(3, 0),
+                xytext=(4, 2),
                 textcoords="offset points",
-                va="center",
+                fontsize=9,
                 color=GREY,
             )
         axes.set(title=panel.label, xlabel="tasks seen", ylabel="free dimensions of the input")
         axes.set_ylim(0, 1.05 * max(most, panel.rank, 1))
         _whole_numbers(axes, max((max(dims) for dims in panel.table.values()), default=None), 6)
         axes.grid(axis="y", **GRID)
-    legend_below(figure, columns=6)
+    names_or_legend(figure, columns=6)
     return figure
 
 
@@ -188,7 +197,8 @@ def _curve(axes: Any, curve: "Mapping[int, Interval]", index: int, label: str) -
     known = [task for task in tasks if curve[task].n > 1]
     low = [100 * max(0.0, curve[task].low) for task in known]
     high = [100 * min(1.0, curve[task].high) for task in known]
-    axes.fill_between(known, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    band = axes.fill_between(known, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    band.set_gid(CALLED + label)
 
 
 def _every(curve: Mapping[int, Any]) -> int:
@@ -205,6 +215,15 @@ def _whole_numbers(axes: Any, tasks: int | None, most: int = 10) -> None:
         axes.set_xticks(ticks(tasks, most))
         margin = 0.02 * max(1, tasks - 1)
         axes.set_xlim(1 - margin, tasks + margin)
+
+
+def names_or_legend(figure: Figure, columns: int, ends: Ends | None = None) -> None:
+    """The name of each line at its end, or a legend where they do not find room there.
+
+    `ends` are the ends of lines whose handle has another one.
+    """
+    if not name_lines(figure, ends or {}):
+        legend_below(figure, columns)
 
 
 def legend_below(figure: Figure, columns: int) -> None:

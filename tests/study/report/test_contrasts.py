@@ -13,7 +13,7 @@ from study.analysis.contrasts import AFTER, ContrastResult, Later
 from study.report import page
 from study.report.figures.forest import LOOKS, ForestRow, forest
 from study.report.report import write_study
-from study.report.section import Findings, Picture, Table, findings
+from study.report.section import Findings, Picture, Section, Table, findings
 from study.report.sections.answers import answer, contrasts
 from tests.study.report.two_arms import FAILED, GOOD, ONE, RUNNING, Finals, ledger, result, shifted
 
@@ -139,7 +139,7 @@ def test_what_is_declared_later_is_marked_on_the_page_and_in_the_data(
     assert "Declared after the data: 1 of 2." in str(section.blocks[0])
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     assert [row["declared"] for row in table.rows] == ["", AFTER]
-    monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
+    monkeypatch.setattr(page, "_svg", lambda picture, name: "<svg></svg>")
     known = both()
     write_study(known.study, tmp_path, Later((ONE,), 20.0))
     first, second = json.loads((tmp_path / "report.json").read_text())["contrasts"]
@@ -181,7 +181,7 @@ def figure_of(rows: int) -> Figure:
     verdicts = list(LOOKS)
     return forest(
         [
-            ForestRow(f"{at}\n50 tasks", at - 3.0, at - 4.0, at + 1.0, 1.0, verdicts[at % 5], "n")
+            ForestRow(f"{at}, 50 tasks", at - 3.0, at - 4.0, at + 1.0, 1.0, verdicts[at % 5], "n")
             for at in range(rows)
         ],
         "difference in points",
@@ -192,7 +192,7 @@ def figure_of(rows: int) -> Figure:
 def test_a_forest_plot_has_a_row_for_each_contrast_against_0_and_its_margin(rows: int) -> None:
     figure = figure_of(rows)
     (axes,) = figure.axes
-    assert len(axes.get_yticklabels()) == len(axes.collections) == rows
+    assert len(axes.texts) / 2 == len(axes.collections) == rows
     # The line at 0, and for each row the interval and its mean.
     assert len(axes.get_lines()) == 1 + 2 * rows
     low, high = axes.get_xlim()
@@ -208,12 +208,38 @@ def test_a_forest_plot_leaves_out_what_is_no_number() -> None:
     ]
     (axes,) = forest(rows, "difference").axes
     assert len(axes.get_lines()) == 2
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["no interval", "nothing"]
+    assert [text.get_text() for text in axes.texts] == ["no interval", "", "nothing", ""]
 
 
 def test_a_figure_holds_so_many_contrasts_and_says_what_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def pictures(section: Section) -> list[tuple[str, ...]]:
+        return [block.notes for block in section.blocks if isinstance(block, Picture)]
+
+    # What stands beside the answer is not repeated.
+    assert (pictures(answer.section(both())), pictures(contrasts.section(both()))) == ([()], [])
+    monkeypatch.setattr(contrasts, "MOST_FIRST", 1)
+    assert pictures(answer.section(both())) == [("Below: 1 more contrast.",)]
+    assert pictures(contrasts.section(both())) == [()]
     monkeypatch.setattr(contrasts, "MOST_DRAWN", 1)
-    (picture,) = (b for b in contrasts.section(both()).blocks if isinstance(b, Picture))
-    assert picture.notes == ("In the table and in report.json: 1 more contrast.",)
+    monkeypatch.setattr(contrasts, "MOST_FIRST", 0)
+    assert pictures(contrasts.section(both())) == [
+        ("In the table and in report.json: 1 more contrast.",)
+    ]
+
+
+def test_what_lacks_a_result_is_said_once() -> None:
+    found = [
+        dataclasses.replace(own, name=name, group=name)
+        for own, name in (
+            (result(GOOD, shifted([16.0, 17.0, 16.5])), "5 tasks"),
+            (result(GOOD, None), "10 tasks"),
+            (result(None, None), "50 tasks"),
+        )
+    ]
+    first, told = contrasts.sentences(found)
+    assert first == contrasts.sentence(found[0])
+    missing = f"{A}, 50 tasks; {B}, 10 tasks and {B}, 50 tasks"
+    assert told == f"Undecided: 2 of 3 contrasts, since there is no result of {missing}."
+    assert contrasts.sentences(found[:2]) == [contrasts.sentence(own) for own in found[:2]]

@@ -1,5 +1,6 @@
 import io
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 
 from study.evidence import Interval, intervals
-from study.report.figures import fronts, plots, style, tracked
+from study.report.figures import ends, fronts, plots, style, tracked
 from study.report.section import Picture, findings
 from study.report.sections.answers import gallery
 from study.report.sections.answers.pareto import front_pictures, pareto_fronts
@@ -53,8 +54,8 @@ def test_a_name_is_drawn_as_it_is_and_warns_nobody(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = tracked.free_dimensions_picture(layers, 2, name)
-        uri = style.data_uri(figure)
-    assert uri.startswith("data:image/svg+xml")
+        svg = style.inline(figure)
+    assert svg.startswith("<svg") and "<img" not in svg
 
 
 @pytest.mark.parametrize(
@@ -145,9 +146,49 @@ def test_the_same_numbers_give_the_same_figure() -> None:
     panels = {"inflora": [[0.9], [0.5, 0.8]]}
     with style.style():
         first, again = (
-            style.data_uri(plots.matrices(panels, "accuracy, %", "task")) for _ in range(2)
+            style.inline(plots.matrices(panels, "accuracy, %", "task")) for _ in range(2)
         )
     assert first == again
+    ids = re.compile(r'\bid="([^"]*)"')
+    with style.style():
+        other = style.inline(plots.matrices(panels, "accuracy, %", "task"), "another")
+    assert ids.findall(first) and not {*ids.findall(first)} & {*ids.findall(other)}
+
+
+def test_a_line_tells_its_name_where_it_ends_and_under_the_mouse() -> None:
+    name = "<b> 0.00012345_7"
+    lines = {name: {1: 0.9, 2: 0.7}, "other": {1: 0.9, 2: 0.3}}
+    panels = {
+        key: {at: intervals.interval([x, x + 0.1]) for at, x in own.items()}
+        for key, own in lines.items()
+    }
+    with style.style():
+        figure = plots.accuracy_over_tasks({"": panels}, {name: 0, "other": 1}, None, 2)
+        svg = style.inline(figure)
+    (axes,) = figure.axes
+    named = {text.get_text(): text.xy for text in axes.texts}
+    assert named == {name: (2.0, pytest.approx(75.0)), "other": (2.0, pytest.approx(35.0))}
+    assert not figure.legends
+    # The line and its band, and the word itself.
+    escaped = "&lt;b&gt; 0.00012345_7"
+    assert svg.count(f"<title>{escaped}</title>") == 2 and f">{escaped}</text>" in svg
+
+
+def test_names_that_would_not_tell_whose_they_are_stand_in_a_legend() -> None:
+    layers = {f"layer_{at:02d}": {1: 9.0 - at, 2: 0.0} for at in range(4)}
+    figure = plots.free_dimensions([plots.Panel("empty", layers, 2)])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(layers)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [([1, 50], [1, 50]), ([48, 50, 52], [40, 50, 60]), ([0, 1], [0, 10]), ([99, 100], [90, 100])],
+)
+def test_places_are_spread_as_little_as_may_be(
+    wanted: Sequence[float], places: Sequence[float]
+) -> None:
+    assert ends.spread(wanted, 10, 100) == pytest.approx(places)
 
 
 def pictures(*cells: Any, **options: Any) -> list[Picture]:
@@ -193,14 +234,14 @@ def test_many_lines_are_drawn_apart_from_reference_points() -> None:
 
 
 @pytest.mark.parametrize("length", [5, 20, 40, 60])
-def test_a_legend_of_long_names_is_no_wider_than_its_figure(length: int) -> None:
+def test_names_of_any_length_stay_inside_their_figure(length: int) -> None:
     names = [f"{number} {'x' * length}" for number in range(4)]
     styles = {name: place for place, name in enumerate(names)}
     with style.style():
         figure = plots.accuracy_over_tasks({"": curves(names)}, styles, 0.01, 10)
         figure.draw_without_rendering()
-    (legend,) = figure.legends
-    assert legend.get_window_extent().width <= figure.bbox.width
+    texts = [*figure.legends, *figure.axes[0].texts]
+    assert texts and all(text.get_window_extent().x1 <= figure.bbox.x1 for text in texts)
 
 
 def test_a_grid_has_no_axes_to_spare() -> None:

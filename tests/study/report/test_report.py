@@ -1,4 +1,6 @@
+import base64
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 
 from study.ledger import Record
 from study.planning.yaml_text import parse
-from study.report import page, yaml_text
+from study.report import REWRITE_SECONDS, page, yaml_text
 from study.report.report import trial_table, write_study
 from study.report.section import Paragraph, Picture, Section
 from tests.study.histories import study_of
@@ -20,6 +22,7 @@ from tests.study.report import ledgers
 from tests.study.report.engine_ledgers import several_objectives
 from tests.study.report.ledgers import made_up_study
 
+MOST_BYTES = 1_500_000
 FILES = {
     "report.html",
     "report.json",
@@ -39,9 +42,12 @@ class Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        links = ("src", "href", "xlink:href")
+        self.sources += [value or "" for name, value in attrs if name in links]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in ("meta", "img", "br", "link"):
             self.open.append(tag)
 
@@ -76,7 +82,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves figures out."""
-    monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
+    monkeypatch.setattr(page, "_svg", lambda picture, name: "<svg></svg>")
 
 
 def test_the_page_is_whole_and_loads_nothing(report: tuple[Path, str]) -> None:
@@ -84,12 +90,30 @@ def test_the_page_is_whole_and_loads_nothing(report: tuple[Path, str]) -> None:
     tags = Tags()
     tags.feed(html)
     assert tags.open == []
-    assert len(tags.sources) > 10
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in tags.sources)
-    assert not re.search(r"https?://", re.sub(r'src="data:[^"]*"', "", html))
+    assert html.count("<svg ") > 10 and len(html) < MOST_BYTES
+    assert len({*tags.ids}) == len(tags.ids)
+    inside = [source[1:] for source in tags.sources if source.startswith("#")]
+    assert inside and {*inside} <= {*tags.ids}
+    others = {source for source in tags.sources if not source.startswith("#")}
+    assert all(source.startswith("data:image/png;base64,") for source in others)
+    assert not re.search(r"https?://", html)
     # Text of the ledger is text.
     assert "&lt;inflora&gt; &amp; sd_lora" in html
-    assert "loss is NaN &lt;script&gt;" in html and "<script" not in html
+    assert "loss is NaN &lt;script&gt;" in html
+    # The one script is the page's own, and no other would run.
+    (script,) = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert html.count("<script") == 1 and f"script-src 'sha256-{digest}'" in html
+
+
+def test_what_is_seen_at_once_is_question_answer_and_picture(report: tuple[Path, str]) -> None:
+    first, *_ = report[1].split('<details class="part"')
+    places = [first.index(text) for text in ("What do 50 tasks", "3 tasks: inflora is", "<svg ")]
+    assert places == sorted(places) and first.count("<svg ") == 1
+    # All else is named there, and opens.
+    titles = re.findall(r"<summary><h2>(.*?)</h2>", report[1])
+    assert len(titles) > 10
+    assert re.findall(r'<li><a href="#[^"]*">(.*?)</a>', first) == titles
 
 
 @pytest.mark.slow
@@ -109,7 +133,8 @@ def test_keys_of_markup_are_keys(tmp_path: Path) -> None:
         if record["kind"] == "trial":
             record["params"] = {**record["params"], odd: odd}
     html = written(records, tmp_path)
-    assert "&lt;svg/onload=" in html and not re.search("<(script|svg)", html)
+    assert "&lt;svg/onload=" in html and not re.search("<svg[^ ]", html)
+    assert html.count("<script") == 1
 
 
 @pytest.mark.slow
@@ -177,6 +202,7 @@ def test_the_table_of_trials_has_reasons_restarts_and_objectives() -> None:
 def test_an_unfinished_study_is_reported_and_marked(tmp_path: Path, count: int) -> None:
     html = written(small()[:count], tmp_path)
     assert "incomplete: running" in html and "This study is running." in html
+    assert f'data-reload="{REWRITE_SECONDS}"' in html
 
 
 def test_a_single_task_one_seed_and_no_baseline_are_drawn(tmp_path: Path) -> None:
@@ -188,7 +214,8 @@ def test_a_single_task_one_seed_and_no_baseline_are_drawn(tmp_path: Path) -> Non
 def test_a_report_is_replaced_by_a_later_one(tmp_path: Path) -> None:
     records = made_up_study(("sequential",), tasks=(2,), seeds=(0, 1))
     written(records[:3], tmp_path)
-    assert ">complete<" in written(records, tmp_path)
+    html = written(records, tmp_path)
+    assert ">complete<" in html and 'data-reload="0"' in html and 'http-equiv="refresh' not in html
 
 
 def test_what_fails_leaves_a_note_in_its_place_and_the_rest_whole(

@@ -17,7 +17,8 @@ import pytest
 from study.report import page
 from study.report.report import write_study
 from study.report.section import findings
-from study.report.sections.answers.answer import answers, description
+from study.report.sections.answers.answer import answers
+from study.report.sections.answers.described import description
 from study.report.sections.answers.health_checks import warnings
 from study.report.sections.answers.tuning import method_lines
 from tests.study.histories import study_of
@@ -60,7 +61,7 @@ class Words(HTMLParser):
         self._hidden = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden = tag == "style"
+        self._hidden = tag in ("style", "script")
         if tag in BLOCKS:
             self.lines.append(STARTS.get(tag, ""))
         elif tag in ("td", "th"):
@@ -111,7 +112,7 @@ def check(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_report_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
+    monkeypatch.setattr(page, "_svg", lambda picture, name: "<svg></svg>")
     path = write_study(study_of(REPORTS[name]()), tmp_path)
     data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert data["left_out"] == []

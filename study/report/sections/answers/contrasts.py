@@ -38,9 +38,12 @@ LATER = (
     "Declared after the data: {count}. Who has seen results before choosing what to compare can "
     "find a difference that is none; such contrasts share an error rate of their own."
 )
+MOST_FIRST = 10
+"""Contrasts of the figure beside the answer."""
 FIGURE = (
     "Difference of each contrast, first minus second, with its interval; the shaded band is the "
-    "margin on both sides of 0."
+    "margin on both sides of 0. A contrast is decided where its interval lies on one side of 0, or "
+    "in the band."
 )
 
 
@@ -59,7 +62,7 @@ def section(findings: Findings) -> Section:
     shown = [{key: row[key] for key in row if key not in same} for row in rows]
     blocks: tuple[Block, ...] = (
         Paragraph(" ".join(about) + cut_note(len(results))),
-        *_pictures(results),
+        *_further_pictures(results),
         Table(shown, ("points", "seeds", "seeds to decide")),
     )
     return Section(TITLE, blocks, data)
@@ -93,6 +96,24 @@ def _data(result: ContrastResult) -> dict[str, Any]:
         "failed_seeds": result.failed,
         "seeds_to_decide": result.seeds_to_decide,
     }
+
+
+def sentences(results: Sequence[ContrastResult]) -> list[str]:
+    """A sentence a contrast; of several that lack a result a single one."""
+    lacking = [result for result in results if result.lacking]
+    if len(lacking) < 2:
+        return [sentence(result) for result in results]
+    arms = {
+        f"{name}, {result.group}" if result.group else name
+        for result in lacking
+        for name in result.lacking
+    }
+    yet = " yet" if any(result.so_far for result in lacking) else ""
+    told = (
+        f"Undecided: {len(lacking)} of {count(len(results), 'contrast')}, since there is no "
+        f"result{yet} of {listed(sorted(arms))}."
+    )
+    return [*(sentence(result) for result in results if not result.lacking), told]
 
 
 def sentence(result: ContrastResult) -> str:
@@ -243,20 +264,38 @@ def _row(result: ContrastResult) -> dict[str, str]:
     }
 
 
-def _pictures(results: Sequence[ContrastResult]) -> list[Picture]:
-    """A figure for each unit, of as many contrasts as one can hold."""
-    pictures = []
-    for unit in dict.fromkeys(_axis(result) for result in results):
-        own = [result for result in results if _axis(result) == unit]
-        metrics = {result.metric for result in own}
-        rows = [_drawn(result, len(metrics) > 1) for result in own[:MOST_DRAWN]]
-        left = len(own) - len(rows)
-        notes = (
-            (f"In the table and in report.json: {count(left, 'more contrast')}.",) if left else ()
-        )
-        title = f"Contrasts, {unit}"
-        pictures.append(Picture(title, FIGURE, partial(forest, rows, unit), notes))
-    return pictures
+def first_picture(results: Sequence[ContrastResult]) -> Picture | None:
+    """The figure beside the answer: the first contrasts of the first unit that have a number."""
+    known = _with_number(results)
+    return _picture(_of_unit(known, _axis(known[0])), MOST_FIRST) if known else None
+
+
+def _further_pictures(results: Sequence[ContrastResult]) -> list[Picture]:
+    """A figure for each unit, but for what stands beside the answer already."""
+    known = _with_number(results)
+    units = list(dict.fromkeys(map(_axis, known)))
+    if len(known) <= MOST_FIRST:
+        units = units[1:]
+    return [_picture(_of_unit(known, unit), MOST_DRAWN) for unit in units]
+
+
+def _with_number(results: Sequence[ContrastResult]) -> list[ContrastResult]:
+    return [result for result in results if math.isfinite(result.look.mean)]
+
+
+def _of_unit(results: Sequence[ContrastResult], unit: str) -> list[ContrastResult]:
+    return [result for result in results if _axis(result) == unit]
+
+
+def _picture(results: Sequence[ContrastResult], most: int) -> Picture:
+    """Contrasts of one unit."""
+    unit = _axis(results[0])
+    name_metric = len({result.metric for result in results}) > 1
+    rows = [_drawn(result, name_metric) for result in results[:most]]
+    left = len(results) - len(rows)
+    where = "Below" if most == MOST_FIRST else "In the table and in report.json"
+    notes = (f"{where}: {count(left, 'more contrast')}.",) if left else ()
+    return Picture(f"Contrasts, {unit}", FIGURE, partial(forest, rows, unit), notes)
 
 
 def _axis(result: ContrastResult) -> str:
@@ -267,10 +306,10 @@ def _axis(result: ContrastResult) -> str:
 
 def _drawn(result: ContrastResult, name_metric: bool) -> ForestRow:
     parts = [result.group, metric_name(result.metric) if name_metric else ""]
-    below = ", ".join(part for part in parts if part)
-    label = f"{result.first} minus {result.second}" + (f"\n{below}" if below else "")
+    label = ", ".join([f"{result.first} minus {result.second}", *filter(None, parts)])
     found = result.look
-    note = f"{verdict_text(result)}; n = {len(found.seeds)}"
+    sign = "+" if found.mean > 0 else ""
+    note = f"{sign}{_value(result, found.mean)} {verdict_text(result)}, n = {len(found.seeds)}"
     return ForestRow(label, found.mean, found.low, found.high, result.margin, found.verdict, note)
 
 

@@ -12,6 +12,7 @@ from study.evidence import Interval
 from study.report.figures import plots
 from study.report.figures.plots import Panel
 from study.report.section import Findings, Picture, Section
+from study.report.sections.answers import contrasts
 from study.report.sections.answers.pareto import front_pictures
 from study.report.wording import exhaustion
 
@@ -52,8 +53,12 @@ MAGNITUDES = (
 
 def section(findings: Findings) -> Section | None:
     """All figures for which the study has numbers; none that would be empty."""
-    figures = tuple(pictures(findings))
-    return Section(TITLE, figures) if figures else None
+    figures = pictures(findings)
+    if contrasts.first_picture(findings.contrasts) is None:
+        # The first curves stand beside the answer.
+        beside = {picture.title for picture in curve_pictures(findings.confirmed)[:1]}
+        figures = [picture for picture in figures if picture.title not in beside]
+    return Section(TITLE, tuple(figures)) if figures else None
 
 
 def pictures(findings: Findings) -> list[Picture]:
@@ -61,7 +66,7 @@ def pictures(findings: Findings) -> list[Picture]:
     cells = findings.confirmed
     return [
         *front_pictures(findings),
-        *_curves(cells),
+        *curve_pictures(cells),
         *_lengths(cells),
         *_balances(cells),
         *_free(cells),
@@ -70,7 +75,8 @@ def pictures(findings: Findings) -> list[Picture]:
     ]
 
 
-def _curves(cells: Sequence[CellSummary]) -> list[Picture]:
+def curve_pictures(cells: Sequence[CellSummary]) -> list[Picture]:
+    """Accuracy over the tasks, a figure for each number of tasks."""
     parts = _parts(cells)
     drawn = [_curve_picture(over, part, cells) for over, part in parts[:MOST_FIGURES]]
     return _with_rest(drawn, len(parts), "tasks.csv")

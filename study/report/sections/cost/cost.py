@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from study.analysis.summary import CellSummary, by_data
 from study.evidence import Interval
 from study.report.figures.plots import WIDTH, legend_below
-from study.report.figures.style import GRID, MOST_PANELS, OKABE_ITO, half
+from study.report.figures.style import CALLED, GRID, MOST_PANELS, OKABE_ITO, half
 from study.report.section import Block, Findings, Picture, Section, Table
 from study.report.wording import with_interval
 
@@ -123,6 +123,9 @@ def cost_against_accuracy(points: Sequence[CostPoint]) -> Figure:
             ha="center",
             fontsize=9,
         )
+        # What cannot be seen tells the name of the point that it lies on.
+        place = [point.seconds], [100 * point.accuracy.mean]
+        axes.plot(*place, marker="o", markersize=13, alpha=0, gid=CALLED + point.label)
     # Times are 0 where a ledger does not have them.
     logarithmic = all(point.seconds > 0 for point in points)
     if logarithmic:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from study.analysis.curves import FREE, USED, layers
 from study.evidence import Interval, NotEnough, interval
 from study.ledger import TrialRecord
-from study.report.figures.plots import grid_of, legend_below
+from study.report.figures.plots import grid_of, names_or_legend
 from study.report.figures.style import GREY, GRID, MOST_PANELS, OKABE_ITO, line_style, ticks
 from study.report.section import Findings, Picture, Section, Table
 from study.report.wording import DASH, MEGA
@@ -171,5 +171,5 @@ def memory_over_tasks(cells: Mapping[str, Overhead]) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_xticks(ticks(max(tasks), 6))
         axes.grid(axis="y", **GRID)
-    legend_below(figure, columns=2)
+    names_or_legend(figure, columns=2)
     return figure

@@ -16,7 +16,7 @@ from study.analysis.rank import (
 )
 from study.evidence import NotEnough
 from study.report import wording
-from study.report.figures.plots import legend_below
+from study.report.figures.plots import names_or_legend
 from study.report.figures.style import GRID, MOST_PANELS, half, line_style
 from study.report.section import Block, Bullets, Findings, Picture, Section, Table
 from study.report.wording import DASH, bounds, listed, percent
@@ -98,5 +98,5 @@ def rank_lines(effects: Sequence[RankEffect], metric: str) -> Figure:
     axes.minorticks_off()
     axes.set(xlabel="rank (log scale)", ylabel=wording.heading(metric))
     axes.grid(axis="y", **GRID)
-    legend_below(figure, columns=4)
+    names_or_legend(figure, columns=4)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from study.analysis.task_scaling import CurveTrend, TaskCountTrend, curve_trends, task_count_trends
 from study.analysis.trends import Prediction, Trend
 from study.report import wording
-from study.report.figures.plots import WIDTH, legend_below
+from study.report.figures.plots import WIDTH, names_or_legend
 from study.report.figures.style import GREY, GRID, half, line_style
 from study.report.section import (
     Block,
@@ -171,9 +171,11 @@ def trends_over_tasks(metric: str, name: str, lines: Mapping[str, Trend], what: 
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     last = max(trend.data_range[1] for trend in lines.values())
+    ends: dict[str, tuple[float, float]] = {}
     for place, (label, trend) in enumerate(lines.items()):
         look = line_style(place)
         color = look["color"]
+        name_and_model = f"{label} ({trend.model})"
         # Of a long curve some points, and not the same ones as of the next line.
         step = max(1, len(trend.means) // POINTS)
         shown = trend.means[place % step :: step]
@@ -181,7 +183,7 @@ def trends_over_tasks(metric: str, name: str, lines: Mapping[str, Trend], what: 
             [x for x, _ in shown],
             [wording.shown(metric, mean.mean) for _, mean in shown],
             yerr=[wording.shown(metric, half(mean.half)) for _, mean in shown],
-            label=f"{label} ({trend.model})",
+            label=name_and_model,
             **{**look, "linestyle": "none", "capsize": 3},
         )
         for part, dashes in ((False, "-"), (True, (0, (4, 2)))):
@@ -195,6 +197,7 @@ def trends_over_tasks(metric: str, name: str, lines: Mapping[str, Trend], what: 
             axes.plot(x, y, color=color, linestyle=dashes, linewidth=1.6)
             # In print the marker alone tells which line ends here.
             axes.plot(x[-1:], y[-1:], color=color, marker=look["marker"], linestyle="none")
+            ends.update((name_and_model, end) for end in zip(x[-1:], y[-1:], strict=True))
             low = [wording.shown(metric, p.low) for p in points]
             high = [wording.shown(metric, p.high) for p in points]
             axes.fill_between(x, low, high, color=color, alpha=0.06 if part else 0.14, linewidth=0)
@@ -215,5 +218,5 @@ def trends_over_tasks(metric: str, name: str, lines: Mapping[str, Trend], what: 
         axes.set_ylim(max(0.0, low_end), min(103.0, high_end))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", **GRID)
-    legend_below(figure, columns=3)
+    names_or_legend(figure, columns=3, ends=ends)
     return figure
