@@ -14,6 +14,7 @@ from study.commands.session import (
     LedgerWatch,
     catch_interrupts,
     lost_output,
+    rewritten,
     saved,
     tracked,
 )
@@ -111,7 +112,7 @@ def _session(
             raise MistakeError(str(storage_error(folder, error))) from error
         with contextlib.suppress(LostError), tracked(plan.spec, folder):
             try:
-                with contextlib.closing(ledger):
+                with contextlib.closing(ledger), rewritten(folder):
                     _run(plan, folder, ledger, console, interrupts, history, past, opening, splits)
             except LostError as error:
                 # At once: what follows may take a while, or not come to its end.

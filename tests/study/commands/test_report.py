@@ -1,11 +1,14 @@
 """`--report`: from the ledger alone, for a finished, an interrupted and a running study."""
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from study.commands import session
 from study.ledger import Record, StudyFolder
 from study.ledger.records import VERSION
 from study.report import page
@@ -96,7 +99,7 @@ def test_a_ledger_of_a_newer_version_is_refused_before_anything_else(
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves figures out."""
-    monkeypatch.setattr(page, "_uri", lambda picture: "data:,")
+    monkeypatch.setattr(page, "_svg", lambda picture, name: "<svg></svg>")
 
 
 def contrasts_of(report: Path) -> list[tuple[str, str, float]]:
@@ -182,3 +185,51 @@ def test_names_of_somebody_elses_studies_command_no_terminal(
     code, out, _ = command("--compare", *folders)
     assert code == 0 and "\\x1b[2Jfirst" in out and "a\\u202eb [red]x" in out
     assert not {"\x1b", "\u202e"} & {*out}
+
+
+@pytest.mark.process
+def test_the_page_is_rewritten_while_a_study_runs_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first writing succeeds at once; the second would take a minute, and is ended."""
+    script = (
+        "import pathlib, sys, time; note = pathlib.Path(sys.argv[1]) / 'written'; "
+        "time.sleep(60 if note.exists() else 0); note.touch()"
+    )
+    asked: list[list[str]] = []
+
+    def command(module: str, arguments: list[str]) -> list[str]:
+        asked.append([module, *arguments])
+        return [sys.executable, "-S", "-c", script, str(tmp_path)]
+
+    monkeypatch.setattr(session, "own_command", command)
+    monkeypatch.setattr(session, "REWRITE_SECONDS", 0.01)
+    monkeypatch.setattr(session, "REST", 0)
+    begin = time.monotonic()
+    with session.rewritten(StudyFolder(tmp_path)):
+        while not (tmp_path / "written").exists():
+            assert time.monotonic() - begin < 50
+            time.sleep(0.01)
+        time.sleep(0.1)
+    assert time.monotonic() - begin < 55
+    assert asked == [["study.run", "--report", str(tmp_path)]]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.process
+def test_a_page_that_cannot_be_rewritten_is_said_once_and_fails_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = [sys.executable, "-S", "-c", "raise SystemExit('no room')"]
+    monkeypatch.setattr(session, "own_command", lambda *_: script)
+    monkeypatch.setattr(session, "REWRITE_SECONDS", 0.01)
+    said = ""
+    with session.rewritten(StudyFolder(tmp_path)):
+        for _ in range(500):
+            said += capsys.readouterr().err
+            if said:
+                break
+            time.sleep(0.1)
+        time.sleep(0.2)
+    said += capsys.readouterr().err
+    assert said == "Writing the page failed (no room): it is written at the end.\n"
