@@ -52,9 +52,6 @@ def forest(rows: Sequence[ForestRow], what: str) -> Figure:
     # In rows: where the words stand above the interval, and how far the next line is below them.
     words, below = 0.11 / row_height, NOTED / row_height
     for place, row in enumerate(rows):
-        axes.fill_betweenx(
-            (place - 0.5, place + 0.5), -row.margin, row.margin, color=BAND, linewidth=0, zorder=0
-        )
         marker, line, face = LOOKS[row.verdict]
         look: dict[str, Any] = {
             "marker": marker,
@@ -63,6 +60,9 @@ def forest(rows: Sequence[ForestRow], what: str) -> Figure:
             "markersize": 7,
         }
         middle, name = place + 0.5 - 0.12 / row_height, f"{CALLED}{row.label}: {row.note}"
+        # Around the interval alone: words are read on white.
+        band = (middle - 0.12 / row_height, middle + 0.12 / row_height)
+        axes.fill_betweenx(band, -row.margin, row.margin, color=BAND, linewidth=0, zorder=0)
         if math.isfinite(row.low):
             ends = (row.low, row.high)
             axes.plot(ends, (middle, middle), color=line, linewidth=2.2, zorder=2, gid=name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 
 from study.evidence import Interval, intervals
 from study.report.figures import ends, fronts, plots, style, tracked
@@ -166,7 +166,7 @@ def test_a_line_tells_its_name_where_it_ends_and_under_the_mouse() -> None:
         figure = plots.accuracy_over_tasks({"": panels}, {name: 0, "other": 1}, None, 2)
         svg = style.inline(figure)
     (axes,) = figure.axes
-    named = {text.get_text(): text.xy for text in axes.texts}
+    named = {text.get_text(): text.xy for text in axes.texts if isinstance(text, Annotation)}
     assert named == {name: (2.0, pytest.approx(75.0)), "other": (2.0, pytest.approx(35.0))}
     assert not figure.legends
     # The line and its band, and the word itself.
