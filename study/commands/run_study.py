@@ -14,7 +14,6 @@ from study.commands.session import (
     LedgerWatch,
     catch_interrupts,
     lost_output,
-    rewritten,
     saved,
     tracked,
 )
@@ -45,6 +44,7 @@ from study.planning.data import (
     sizes_by_hash,
 )
 from study.planning.openings import opening_records, resuming_records
+from study.report import rewritten
 from study.search import PastTrials
 from study.system import keep_output, output_is_lost, say
 

@@ -1,10 +1,8 @@
-"""What surrounds a run: signals, taken note of instead of acted upon at once, MLflow, the page."""
+"""What surrounds a run: signals, taken note of instead of acted upon at once, and MLflow."""
 
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -16,8 +14,7 @@ from typing import ParamSpec, TypeVar
 from study.errors import LostError
 from study.ledger import Ledger, StorageError, StudyFolder, is_full
 from study.planning import StudySpec
-from study.report import REWRITE_SECONDS
-from study.system import all_output_is_lost, own_command, own_environment, say
+from study.system import all_output_is_lost, say
 from study.tracking import Tracker, browse_lines, default_uri, missing_in_mlflow
 
 P = ParamSpec("P")
@@ -25,8 +22,6 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRACKING_SECONDS = 60
-# How much longer than it takes to write the page it is left alone at least.
-REST = 5
 # Between two looks at whether the ledger is where it was.
 LOOK_SECONDS = 2.0
 
@@ -116,66 +111,6 @@ def tracked(spec: StudySpec, folder: StudyFolder) -> Iterator[None]:
         if not tracker.close(TRACKING_SECONDS) and not full:
             say(missing_in_mlflow(tracker.failure, folder))
     say("MLflow: " + "\n  then open ".join(browse_lines(folder, tracker.experiment)))
-
-
-@contextlib.contextmanager
-def rewritten(folder: StudyFolder) -> Iterator[None]:
-    """Writes the page of the study in `folder` anew every few minutes while it is active.
-
-    A process of its own does it, at the lowest priority, and is ended where it is not done at the
-    end. The first one that fails is the last, and said.
-    """
-    over, started = threading.Event(), list[subprocess.Popen[str]]()
-    command = own_command("study.run", ["--report", str(folder.path.resolve())])
-
-    def write() -> None:
-        rest: float = REWRITE_SECONDS
-        while not over.wait(rest):
-            begin = time.monotonic()
-            problem = _written(command, started, over)
-            if problem is not None:
-                if not over.is_set():
-                    say(f"Writing the page failed ({problem}): it is written at the end.", True)
-                return
-            rest = max(REWRITE_SECONDS, REST * (time.monotonic() - begin))
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for process in started:
-            process.kill()
-        writer.join()
-
-
-def _written(
-    command: list[str], started: list[subprocess.Popen[str]], over: threading.Event
-) -> str | None:
-    """Runs a command that others may end; returns why it failed, if it did."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=own_environment(),
-            # Ctrl-C is for the study.
-            start_new_session=True,
-        )
-    except OSError as error:
-        return str(error)
-    started[:] = [process]
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process.pid, 19)
-    if over.is_set():
-        process.kill()
-    _, told = process.communicate()
-    if process.returncode == 0:
-        return None
-    return (told.strip().splitlines() or [f"code {process.returncode}"])[-1]
 
 
 class LedgerWatch:

@@ -4,11 +4,9 @@ from typing import TYPE_CHECKING
 
 from study.system import door
 
-REWRITE_SECONDS = 180
-"""How often the page of a study that runs is written anew, and loads itself again."""
-
 if TYPE_CHECKING:
     from study.report.report import write_study
+    from study.report.rewriting import rewritten
     from study.report.sections.answers.missing import missing_lines
     from study.report.sections.cost.estimate import estimate_lines
     from study.report.wording import between, p_text, percent, text_rows, with_interval, yaml_text
@@ -17,6 +15,7 @@ else:
         __name__,
         {
             "report": ("write_study",),
+            "rewriting": ("rewritten",),
             "sections.answers.missing": ("missing_lines",),
             "sections.cost.estimate": ("estimate_lines",),
             "wording": ("between", "p_text", "percent", "text_rows", "with_interval", "yaml_text"),
@@ -24,13 +23,13 @@ else:
     )
 
 __all__ = [
-    "REWRITE_SECONDS",
     "between",
     "estimate_lines",
     "figures",
     "missing_lines",
     "p_text",
     "percent",
+    "rewritten",
     "text_rows",
     "with_interval",
     "write_study",

@@ -12,8 +12,8 @@ from typing import Protocol, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from study.ledger import StudyRecords
-from study.report import REWRITE_SECONDS
 from study.report.figures.style import inline, style
+from study.report.rewriting import REWRITE_SECONDS
 from study.report.section import Block, Drawn, Failure, Findings, Picture, Section
 from study.report.sections.answers import (
     answer,

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from study.commands import session
 from study.ledger import Record, StudyFolder
 from study.ledger.records import VERSION
-from study.report import page
+from study.report import page, rewriting
 from tests.study.commands.conftest import Command
 from tests.study.histories import ledger_of
 from tests.study.report.ledgers import made_up_study
@@ -202,11 +201,11 @@ def test_the_page_is_rewritten_while_a_study_runs_and_no_longer(
         asked.append([module, *arguments])
         return [sys.executable, "-S", "-c", script, str(tmp_path)]
 
-    monkeypatch.setattr(session, "own_command", command)
-    monkeypatch.setattr(session, "REWRITE_SECONDS", 0.01)
-    monkeypatch.setattr(session, "REST", 0)
+    monkeypatch.setattr(rewriting, "own_command", command)
+    monkeypatch.setattr(rewriting, "REWRITE_SECONDS", 0.01)
+    monkeypatch.setattr(rewriting, "REST", 0)
     begin = time.monotonic()
-    with session.rewritten(StudyFolder(tmp_path)):
+    with rewriting.rewritten(StudyFolder(tmp_path)):
         while not (tmp_path / "written").exists():
             assert time.monotonic() - begin < 50
             time.sleep(0.01)
@@ -221,10 +220,10 @@ def test_a_page_that_cannot_be_rewritten_is_said_once_and_fails_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = [sys.executable, "-S", "-c", "raise SystemExit('no room')"]
-    monkeypatch.setattr(session, "own_command", lambda *_: script)
-    monkeypatch.setattr(session, "REWRITE_SECONDS", 0.01)
+    monkeypatch.setattr(rewriting, "own_command", lambda *_: script)
+    monkeypatch.setattr(rewriting, "REWRITE_SECONDS", 0.01)
     said = ""
-    with session.rewritten(StudyFolder(tmp_path)):
+    with rewriting.rewritten(StudyFolder(tmp_path)):
         for _ in range(500):
             said += capsys.readouterr().err
             if said:

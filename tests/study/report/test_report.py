@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from study.ledger import Record
 from study.planning.yaml_text import parse
-from study.report import REWRITE_SECONDS, page, yaml_text
+from study.report import page, yaml_text
 from study.report.report import trial_table, write_study
+from study.report.rewriting import REWRITE_SECONDS
 from study.report.section import Paragraph, Picture, Section
 from tests.study.histories import study_of
 from tests.study.report import ledgers
