@@ -22,7 +22,7 @@ def space(name: str) -> Space:
     """
     if name not in names():
         raise ValueError(
-            f"a search space must be one of {list(names())}, but got {name!r}: "
+            f"a method must have a search space, but {name!r} has none: "
             f"write search_spaces/{name}.py or give every range in the study file."
         )
     ranges: Space = importlib.import_module(f"search_spaces.{name}").SPACE

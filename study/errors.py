@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-MOST_NAMES = 20
+# More names than these are a page, in which nobody looks: the nearest are told instead.
+MOST_NAMES, NEAREST = 12, 3
 MOST_MISTAKES = 50
 # Of a value that a message repeats.
 MOST_LETTERS = 200
@@ -83,12 +84,28 @@ def hint(name: Any, known: Iterable[str]) -> str:
     return "".join(f" Did you mean {other!r}?" for other in close(name, known))
 
 
+def one_of(what: str, name: Any, known: Iterable[str]) -> str:
+    """Says that a value must be one of these names, with the closest; few names are all told."""
+    names = list(known)
+    if len(names) <= MOST_NAMES:
+        return f"{what} must be one of {names}, but got {name!r}.{hint(name, names)}"
+    return f"{what} must be one of {len(names)} names, but got {name!r}.{_nearest(name, names)}"
+
+
+def _nearest(name: Any, names: Sequence[str]) -> str:
+    """The closest name; where none is close, the nearest of all."""
+    nearest = difflib.get_close_matches(str(name), names, NEAREST, 0.0)
+    return hint(name, names) or (f" The nearest are {nearest}." if nearest else "")
+
+
 def unknown(what: str, name: Any, known: Iterable[str], of: str = "") -> str:
-    """Says that a name is not known (`of` something), with the known ones and the closest."""
-    names, near = sorted(known), hint(name, known)
-    # A page of names is no help where one of them is close.
-    listed = "" if near and len(names) > MOST_NAMES else f"; known are {names}"
-    return f"unknown {what} {name!r}{of}{listed}.{near}"
+    """Says that a name is not known (`of` something), with the closest; few are all told."""
+    names = sorted(known)
+    if len(names) > MOST_NAMES:
+        return f"unknown {what} {name!r}{of}.{_nearest(name, names)}"
+    near = hint(name, names)
+    listed = f" Known are {names}." if near else f"; known are {names}."
+    return f"unknown {what} {name!r}{of}{'.' if near else ''}{near}{listed}"
 
 
 def is_number(value: Any) -> bool:

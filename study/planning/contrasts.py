@@ -106,10 +106,7 @@ class Declared(BaseModel):
     @classmethod
     def _known(cls, metric: str) -> str:
         if metric not in CONFIRMED:
-            raise ValueError(
-                f"metric of contrasts must be one of {list(CONFIRMED)}, but got {metric!r}."
-                f"{errors.hint(metric, CONFIRMED)}"
-            )
+            raise ValueError(errors.one_of("metric of contrasts", metric, CONFIRMED))
         return metric
 
     @field_validator("non_inferiority")

@@ -24,6 +24,8 @@ from trainables.config import TrialConfig, known_keys
 RECIPES = frozenset(("preset", "recipe"))
 # How pydantic tells the two forms of seeds apart; no part of a place.
 LISTED, IN_ROUNDS = "<list>", "<rounds>"
+# Where a sentence begins to list names.
+LISTED_NAMES = re.compile(r"[;.?] known are |(?<=[.?]) (?:Known are|The nearest are) ")
 Place: TypeAlias = tuple[int | str, ...]
 # What a value must, by the type of pydantic's error; an error of our own has it as its text.
 RULES: Mapping[str, str] = {
@@ -86,7 +88,7 @@ def _sentence(model: type[BaseModel], place: Place, detail: ErrorDetails) -> str
     if kind == "literal_error":
         # As in "'asha' or 'none'".
         names = ast.literal_eval(f"[{detail['ctx']['expected'].replace(' or ', ', ')}]")
-        return f"{key} must be one of {names}, but got {value!r}.{errors.hint(value, names)}"
+        return errors.one_of(key, value, names)
     return f"{key} must {RULES.get(kind, detail['msg'])}, but got {value!r}."
 
 
@@ -162,7 +164,7 @@ def _independent(params: Mapping[str, Any], left_out: Collection[str]) -> dict[s
 
 def named(sentence: str, keys: Collection[str]) -> list[str]:
     """The keys that a sentence names, in its order; not those that it lists as known."""
-    text = sentence.partition("; known are ")[0]
+    text = LISTED_NAMES.split(sentence)[0]
     matches = {key: re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text) for key in keys}
     places = {key: match.start() for key, match in matches.items() if match}
     return sorted(places, key=places.__getitem__)

@@ -123,10 +123,7 @@ def _metric(metric: str) -> str:
             f"flattered), but got {metric!r}: use {metric.replace('test/', 'val/', 1)!r}."
         )
     if metric not in OBJECTIVES:
-        raise ValueError(
-            f"objective must be one of {list(OBJECTIVES)}, but got {metric!r}."
-            f"{errors.hint(metric, OBJECTIVES)}"
-        )
+        raise ValueError(errors.one_of("objective", metric, OBJECTIVES))
     return metric
 
 

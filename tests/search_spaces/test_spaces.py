@@ -24,6 +24,6 @@ def test_every_key_is_known_and_every_end_is_valid(name: str) -> None:
 
 def test_a_missing_space_is_named() -> None:
     with pytest.raises(
-        ValueError, match=r"must be one of \[.*'inflora'.*but got 'other'.*other\.py"
+        ValueError, match=r"must have a search space, but 'other' has none: .*other\.py"
     ):
         search_spaces.space("other")

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from trainables.backbones.info import BackboneInfo, LayerInfo, PromptPlaces
 from trainables.config.methods import declaration as declaration
 from trainables.config.methods import methods as methods
+from trainables.config.names import one_of
 from trainables.data_sets import known
 from trainables.data_sets.known import DATASETS, DatasetInfo
 
@@ -99,10 +100,7 @@ def dataset(
 
         return describe(name, root, split, manifest)
     if name not in DATASETS:
-        raise ValueError(
-            f"data.name must be one of {sorted(DATASETS)}, folder:NAME or npz:NAME, "
-            f"but got {name!r}."
-        )
+        raise ValueError(one_of("data.name", name, DATASETS, ", folder:NAME or npz:NAME"))
     return DATASETS[name]
 
 

@@ -4,6 +4,8 @@ import types
 import typing
 from typing import Any, Literal
 
+from trainables.config.names import hint
+
 
 def convert(key: str, value: Any, kind: Any) -> Any:
     """Returns `value` as `kind`: ints as floats, lists as tuples; ValueError naming `key`."""
@@ -12,7 +14,8 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         if fits:
             return converted
     allowed = " or ".join(_words(member) for member in _members(kind))
-    raise ValueError(f"{key} must be {allowed}, but got {value!r}.")
+    words = [word for member in _members(kind) for word in _choices(member)]
+    raise ValueError(f"{key} must be {allowed}, but got {value!r}.{hint(value, words)}")
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
@@ -38,6 +41,10 @@ def _try(value: Any, kind: Any) -> tuple[bool, Any]:
     if isinstance(value, bool) and kind is not bool:
         return False, None
     return isinstance(value, kind), value
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
 def _words(kind: Any) -> str:

@@ -15,13 +15,14 @@ differ from the method's own, and its ``RECIPES`` stand before the method's.
 """
 
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
+
+from trainables.config.names import one_of
 
 FOLDER = Path(__file__).parents[1] / "methods"
 PACKAGE = "trainables.methods"
@@ -54,9 +55,7 @@ def declaration(name: str) -> Declaration:
     """What a method or variant declares; ValueError if there is none, or its files lack it."""
     places = _places()
     if name not in places:
-        close = difflib.get_close_matches(str(name), places, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"method.name must be one of {list(methods())}, but got {name!r}.{hint}")
+        raise ValueError(one_of("method.name", name, places))
     base, variant = places[name]
     method = importlib.import_module(f"{PACKAGE}.{base}.config")
     own = method if variant is None else importlib.import_module(f"{PACKAGE}.{base}.{variant}")

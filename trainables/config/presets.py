@@ -5,6 +5,7 @@ from typing import Any
 
 from trainables.config.data import DataConfig
 from trainables.config.methods import Recipe, declaration, methods
+from trainables.config.names import one_of
 
 # Of a recipe, what a study decides and not a trial.
 SEEDS = "seeds"
@@ -28,8 +29,7 @@ def expand(params: Mapping[str, Any]) -> dict[str, Any]:
         known = sorted(declared.presets or {p for m in methods() for p in declaration(m).presets})
         if preset not in known:
             raise ValueError(
-                f"preset must be one of {known} or null for method {declared.name}, "
-                f"but got {preset!r}."
+                one_of("preset", preset, known, f" or null for method {declared.name}")
             )
         filled |= declared.presets.get(preset, {})
     family, data = _selected(params, declared.base)
@@ -78,7 +78,7 @@ def _selected(params: Mapping[str, Any], base: str) -> tuple[str, str | None]:
         named = str(params.get("data.name", DataConfig.name))
         return base, named if params.get("preset") is not None else None
     if asked not in recipe_names():
-        raise ValueError(f"recipe must be one of {recipe_names()} or null, but got {asked!r}.")
+        raise ValueError(one_of("recipe", asked, recipe_names(), " or null"))
     family, _, data = str(asked).partition("/")
     return family, data
 

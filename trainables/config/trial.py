@@ -16,6 +16,7 @@ from trainables.config.convert import convert
 from trainables.config.data import DataConfig
 from trainables.config.evaluation import EvaluationConfig
 from trainables.config.heads import HeadFields
+from trainables.config.names import unknown_key
 from trainables.config.optim import OptimConfig
 
 Scalar: TypeAlias = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None
@@ -208,12 +209,12 @@ class TrialConfig:
     def from_params(cls, params: Mapping[str, Any]) -> Self:
         """Builds a config from flat dotted keys.
 
-        ValueError for a key that is not known (the known ones are listed), a missing
+        ValueError for a key that is not known (with the closest that is), a missing
         method.name, a value of the wrong type or out of range.
         """
         name = params.get("method.name")
         if not isinstance(name, str):
-            raise ValueError(f"method.name must be one of {list(catalog.methods())}: it is {name}.")
+            raise ValueError(f"method.name must name a method, say 'inflora', but got {name!r}.")
         known = known_keys(name)
         values = _converted(params, name, known)
         values = _converted(presets.expand(values), name, known)
@@ -273,7 +274,5 @@ def _converted(params: Mapping[str, Any], method: str, known: Mapping[str, Any])
     """Values of the types that `known` names; ValueError for a key that it does not."""
     unknown = sorted(set(params) - set(known))
     if unknown:
-        raise ValueError(
-            f"unknown key {unknown[0]!r} for method {method}; known keys are {sorted(known)}."
-        )
+        raise ValueError(unknown_key(unknown[0], method, known))
     return {key: convert(key, value, known[key]) for key, value in params.items()}

@@ -47,10 +47,12 @@ def test_a_variant_has_its_methods_fields_with_its_own_defaults() -> None:
     assert variant().rank_steps and not method().rank_steps
 
 
-def test_an_unknown_method_lists_the_known_ones() -> None:
-    known = r"method.name must be one of \['averaged_lora', .*\], but got 'inflorra'"
-    with pytest.raises(ValueError, match=rf"{known}. Did you mean 'inflora'\?"):
+def test_of_an_unknown_method_the_closest_is_told() -> None:
+    known = rf"method.name must be one of {len(catalog.methods())} names, but got 'inflorra'"
+    with pytest.raises(ValueError, match=rf"^{known}. Did you mean 'inflora'\?$"):
         catalog.declaration("inflorra")
+    with pytest.raises(ValueError, match=r"but got 'x'. The nearest are \['"):
+        catalog.declaration("x")
 
 
 @pytest.fixture
