@@ -3,21 +3,32 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.commands.progress import (
+    contrast_lines,
+    progress_lines,
+    times_words,
+    trials_words,
+    verdict_words,
+)
 from study.commands.session import Beside
+from study.commands.tables import clock, fitted, new_table
 from study.ledger import History, Record, TrialHistory, is_open, labels
 from study.planning import Cell, Plan
+from study.planning.costs import Remaining, remaining
 from study.system import harmless
 
-HEADINGS = ("cell", "status", "tasks seen", "best {}", "test/accuracy")
-# Of the report's summary, what fits into a terminal: by the words before the unit.
-SUMMARY = ("cell", "final accuracy", "AAA", "forgetting", "best setting")
+HEADINGS = ("cell", "trials", "tasks", "best", "test")
+# Between two looks at what remains, of a study with very many trials.
+LOOK_SECONDS = 2.0
+# Without a terminal, what remains is said as often as this in a study.
+TOLD = 10
 
 
 class Display:
@@ -41,9 +52,12 @@ class Display:
         }
         self._labels = {cell.id: labels.cell_label(cell.key, varying) for cell in plan.cells}
         self._start = time.monotonic()
+        self._left: Remaining | None = None
+        self._looked = self._start
+        self._told = 0
         self._live = Live(
             console=console,
-            get_renderable=lambda: self._beside.tried(self._table) or "",
+            get_renderable=lambda: self._beside.tried(self._shown) or "",
             refresh_per_second=2,
             vertical_overflow="visible",
             # Errors that go elsewhere stay there; at the terminal they stand above the table.
@@ -74,7 +88,8 @@ class Display:
         elif record["kind"] == "failed_cell":
             self._say(f"{record['cell']}: {record['error']}")
         elif record["kind"] == "look" and not record["next_seeds"]:
-            self._say(f"{_clock(time.monotonic() - self._start)} {_verdict(record)}")
+            look = self._history.looks[record["contrast"]][-1]
+            self._say(f"{self._clock()} {look.contrast}: {verdict_words(look)}")
         elif record["kind"] == "end" and (record["error"] or not self._console.is_terminal):
             trial = self._history.trials[record["trial"]]
             metric = self._plan.spec.metric if trial.role == "search" else "test/accuracy"
@@ -82,30 +97,78 @@ class Display:
             reached = "" if value is None else f" {metric} {value:.3f}"
             error = f": {record['error']}" if record["error"] else ""
             self._say(
-                f"{_clock(time.monotonic() - self._start)} {self._labels[trial.cell]}: "
+                f"{self._clock()} {self._labels[trial.cell]}: "
                 f"{trial.role} {trial.status} at task {trial.task}/{trial.planned}{reached}{error}"
             )
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        """Says what remains, every now and then where no table shows it."""
+        left = self._remaining()
+        part = left.ended * TOLD // max(1, left.planned)
+        if part > self._told and not self._console.is_terminal:
+            self._told = part
+            self._say(f"{trials_words(left)}; {times_words(self._elapsed, left)}")
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds of all sessions so far."""
+        return self._history.walls.total + time.monotonic() - self._start
+
+    def _clock(self) -> str:
+        return clock(time.monotonic() - self._start)
+
+    def _remaining(self) -> Remaining:
+        now = time.monotonic()
+        if self._left is None or now - self._looked > LOOK_SECONDS:
+            self._left = remaining(self._plan, self._history, time.time())
+            # Where it takes long, it is asked for less often.
+            self._looked = time.monotonic() + 10 * (time.monotonic() - now)
+        return self._left
 
     def _say(self, line: str) -> None:
         self._console.print(harmless(line), highlight=False, markup=False, soft_wrap=True)
 
-    def _table(self) -> Table:
-        spec = self._plan.spec
-        now = "" if self._history.trials else "  starting Ray"
-        title = plain(f"{spec.name}  {_clock(time.monotonic() - self._start)}{now}")
+    def _shown(self) -> RenderableType:
+        """How far the study is, a line a cell, and where the contrasts stand."""
+        name = self._plan.spec.name
+        if not self._history.trials:
+            name = f"{name}  starting Ray"
         chance = self._plan.chance
-        caption = None if chance is None else f"guessing would reach {chance:.3f}"
-        table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+        guess = "" if chance is None else f"; guessing would reach {chance:.3f}"
+        legend = f"best: {self._plan.spec.metric}; test: test/accuracy after so many tasks{guess}"
+        parts: list[RenderableType] = [
+            progress_lines(name, self._elapsed, self._remaining()),
+            Text(),
+            self._table(),
+            Text(harmless(legend), style="dim"),
+        ]
+        contrasts = contrast_lines(self._plan, self._history)
+        if contrasts is not None:
+            parts += [Text(), contrasts]
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        table = new_table()
         for heading in HEADINGS:
-            table.add_column(heading.format(spec.metric), no_wrap=heading != "cell")
+            table.add_column(heading, no_wrap=heading != "cell")
+        trials: dict[tuple[str, str], list[TrialHistory]] = {}
+        for trial in self._history.trials.values():
+            trials.setdefault((trial.cell, trial.role), []).append(trial)
         for cell in self._plan.cells:
-            searches = self._history.of_cell(cell.id, "search")
-            confirmations = self._confirmations(cell)
-            shown = [trial for trial in confirmations if trial.searched in self._settings(cell)[:1]]
+            settings = self._settings(cell)
+            searches = trials.get((cell.id, "search"), [])
+            # Of a winner that is none any more, there may be others.
+            confirmed = [
+                trial
+                for trial in trials.get((cell.id, "confirm"), [])
+                if trial.searched in settings
+            ]
+            shown = [trial for trial in confirmed if trial.searched in settings[:1]]
             table.add_row(
-                plain(self._labels[cell.id]),
-                self._status(cell, searches, confirmations),
-                _tasks_seen(cell, [*searches, *confirmations]),
+                fitted(self._labels[cell.id]),
+                self._status(cell, searches, confirmed),
+                _tasks_seen(cell, [*searches, *confirmed]),
                 self._best(cell, searches),
                 _mean(shown),
             )
@@ -119,12 +182,6 @@ class Display:
         winner = self._history.winners.get(cell.id)
         return [] if winner is None else [winner.searched]
 
-    def _confirmations(self, cell: Cell) -> list[TrialHistory]:
-        """Those of the cell's settings; of a winner that is none any more, there may be others."""
-        settings = self._settings(cell)
-        trials = self._history.of_cell(cell.id, "confirm")
-        return [trial for trial in trials if trial.searched in settings]
-
     def _status(
         self, cell: Cell, searches: Sequence[TrialHistory], confirmations: Sequence[TrialHistory]
     ) -> Text:
@@ -136,7 +193,8 @@ class Display:
         ended = sum(trial.ended for trial in trials)
         most = str(total)
         if settings and self._is_open(cell):
-            most, total = f"up to {total + len(cell.further)}", -1
+            asked = total + len(self._history.further_seeds().get(cell.id, ()))
+            most, total = f"{asked}–{total + len(cell.further)}", -1
         elif settings:
             total += len(self._history.further_seeds().get(cell.id, ()))
             most = str(total)
@@ -164,32 +222,12 @@ class Display:
         return f"{max(values, key=lambda value: sign * value):.3f}" if values else ""
 
 
-def plain(text: str) -> Text:
-    """A text for tables: a name is no markup, and commands no terminal."""
-    return Text(harmless(text))
-
-
-def summary_table(rows: Sequence[Mapping[str, str]], title: str) -> Table:
-    """The rows of the report's summary as a table for the terminal."""
-    table = Table(title=title, title_justify="left")
-    headings = [
-        heading for heading in (rows[0] if rows else {}) if heading.partition(",")[0] in SUMMARY
-    ]
-    for heading in headings:
-        wraps = heading in ("cell", "best setting")
-        # Folded where a terminal is narrow: a setting that is cut short is of no use.
-        justify: Literal["left", "right"] = "left" if wraps else "right"
-        table.add_column(heading, justify=justify, no_wrap=not wraps, overflow="fold")
-    for row in rows:
-        table.add_row(*(plain(row[heading]) for heading in headings))
-    return table
-
-
 def _tasks_seen(cell: Cell, trials: Sequence[TrialHistory]) -> str:
     running = [trial for trial in trials if trial.status == "running"]
     searching = any(trial.role == "search" for trial in running)
     tasks = cell.search_tasks if searching else cell.tasks
-    seen = ", ".join(str(trial.task) for trial in running)
+    ends = sorted({trial.task for trial in running})
+    seen = "–".join(str(task) for task in dict.fromkeys((ends[0], ends[-1]))) if ends else ""
     return f"{seen} of {tasks}" if running else f"– of {tasks}"
 
 
@@ -204,19 +242,4 @@ def _mean(trials: Sequence[TrialHistory]) -> str:
         return ""
     tasks = sorted({task for task, _ in reached})
     at = f"{tasks[0]}" if len(tasks) == 1 else f"{tasks[0]}–{tasks[-1]}"
-    return f"{sum(value for _, value in reached) / len(reached):.3f} at task {at}"
-
-
-def _verdict(record: Record) -> str:
-    """The last look at a contrast, in the unit of its margin."""
-    text = f"{record['contrast']}: {record['verdict']}"
-    if record["mean"] is not None:
-        text += f", {record['mean']:+.2f}"
-    if record["low"] is not None:
-        text += f" [{record['low']:.2f}, {record['high']:.2f}]"
-    seeds = len(record["seeds"])
-    return f"{text} on {seeds} seed{'' if seeds == 1 else 's'}"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"
+    return f"{sum(value for _, value in reached) / len(reached):.3f} at {at}"

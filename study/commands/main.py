@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from study.commands.options import SPLIT, check_options, parser, refuse_repeated, refuse_unknown
 from study.errors import MistakeError, brief
+from study.errors import hint as errors_hint
 from study.ledger import RESULTS, StudyFolder, is_full, refuse_planted, shared_folder
 from study.system import ensure_home, guarded_output, say
 
@@ -87,6 +88,8 @@ def prepared(options: argparse.Namespace, hint: str) -> Callable[[], int]:
         return _resume(options)
     if options.replay is not None:
         return _replay(options)
+    if options.open is not None:
+        return _open(options)
     plan = _plan(options, hint)
     if options.validate:
         from study.commands.plan import describe
@@ -141,6 +144,12 @@ def _report(options: argparse.Namespace) -> Callable[[], int]:
     return functools.partial(report_again, folder, options.output, options.contrasts)
 
 
+def _open(options: argparse.Namespace) -> Callable[[], int]:
+    from study.commands.open_study import open_study
+
+    return functools.partial(open_study, _found(options.open, options, "--open"))
+
+
 def _replay(options: argparse.Namespace) -> Callable[[], int]:
     """Writes the records of a study to MLflow."""
     from study.tracking import default_uri, without_secrets
@@ -169,11 +178,12 @@ def _found(wanted: str, options: argparse.Namespace, option: str) -> StudyFolder
 
 
 def _roots(options: argparse.Namespace) -> list[Path]:
-    """The folders in which --resume, --report and --replay look for a study."""
+    """The folders in which --resume, --report, --replay and --open look for a study."""
     from study.planning import StudySpec
 
     roots = [*shared_folder(), Path(RESULTS)]
-    shipped = _shipped().get(options.resume or options.report or options.replay)
+    wanted = options.resume or options.report or options.replay or options.open
+    shipped = _shipped().get(wanted)
     if shipped is not None and (storage := StudySpec.load(shipped).storage) is not None:
         roots.append(Path(storage))
     return roots + [
@@ -224,8 +234,8 @@ def _plan(options: argparse.Namespace, hint: str) -> "Plan":
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if not there:
         raise ValueError(
-            f"{path}: there is no such file; give the path of a study file or one of "
-            f"{sorted(shipped)}.{hint}"
+            f"{path}: there is no such file; give the path of a study file or a name that --list "
+            f"shows.{errors_hint(name, shipped)}{hint}"
         )
     # Whatever is not searched has its default.
     defaults = ["search=none"] if options.once else []
@@ -260,7 +270,9 @@ def _new_folder(wanted: Path | None, spec: "StudySpec") -> StudyFolder:
     refuse_planted(output)
     try:
         if wanted is None:
-            return StudyFolder.claimed(output)
+            folder = StudyFolder.claimed(output)
+            folder.mark_latest()
+            return folder
         output.mkdir(parents=True, exist_ok=True)
         if not StudyFolder(output).is_unused():
             raise ValueError(f"--output must be a new or an empty folder, but {output} is not.")

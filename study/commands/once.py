@@ -71,7 +71,7 @@ def _run(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> int:
     with (
         folder.held_anew(),
         catch_interrupts() as interrupts,
-        tracked(plan.spec, folder),
+        tracked(plan.spec, folder) as pages,
         contextlib.closing(Ledger(folder.ledger)) as ledger,
         (lost := LedgerWatch(ledger)).telling(tell),
     ):
@@ -93,6 +93,8 @@ def _run(plan: Plan, folder: StudyFolder, splits: Mapping[str, Split]) -> int:
             if ledger.is_lost():
                 raise saved(ledger, folder, "--report")
             say(f"Records: {folder.ledger}")
+    for line in pages:
+        say(line)
     if status == "interrupted":
         return interrupts.exit_code or 1
     return 0 if status == "completed" else 1

@@ -2,9 +2,12 @@
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from study.errors import hint as close_name
+from study.ledger import LATEST
 from study.tracking import URI_VARIABLE, without_secrets
 
 # `ray submit` hands arguments to a shell without quotes.
@@ -20,7 +23,7 @@ SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", "plan")
 # Of several the parser takes the last.
 ONE_VALUE = (
-    *("--resume", "--report", "--replay", "--compare"),
+    *("--resume", "--report", "--replay", "--open", "--compare"),
     *("--output", "--tracking-uri", "--price", "--contrasts", "--pilot"),
 )
 # What each of these reads beside itself.
@@ -30,6 +33,7 @@ READS = {
     "compare": (),
     "report": ("--output", "--contrasts"),
     "replay": ("--tracking-uri",),
+    "open": (),
     "validate": OF_A_FILE,
     "prepare": OF_A_FILE,
     "plan": (*OF_A_FILE, "--probe", "--past", "--pilot"),
@@ -107,8 +111,10 @@ def refuse_unknown(words: Sequence[str], alone: bool) -> None:
         ValueError: naming the words.
     """
     if words:
+        known = re.findall(r"--[a-z-]+", parser().format_help())
+        near = "".join(close_name(word.partition("=")[0], known) for word in words[:1])
         hint = SPLIT if alone else " See --help."
-        raise ValueError(f"unknown arguments: {' '.join(words)}.{hint}")
+        raise ValueError(f"unknown arguments: {' '.join(words)}.{near}{hint}")
 
 
 def _check_uri(named: str, uri: str) -> None:
@@ -225,6 +231,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_DIR",
         help="write all records of a study to MLflow, where what is there already stays single: "
         "for a time without MLflow, or into another store",
+    )
+    modes.add_argument(
+        "--open",
+        nargs="?",
+        const=LATEST,
+        metavar="NAME_OR_DIR",
+        help="open the page of a study in a browser, start MLflow on its runs and open them, too "
+        "(default: the study that was begun last in results)",
     )
     found.add_argument(
         "--tracking-uri",

@@ -8,23 +8,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from study.commands.display import plain
+from study.commands.tables import fitted, hours_between, hours_words, new_table
 from study.ledger import TUNED_ON, Record, cell_label, varying_keys
 from study.planning import Plan, StudySpec
 from study.planning.costs import (
+    CellForecast,
     Forecast,
     Probed,
     past_costs,
     probe_costs,
+    reference_costs,
     shared_among,
     study_forecast,
 )
 from study.system import say
 
-UNKNOWN, ON_CPUS = "not measured", "none, trials run on CPUs"
+ON_CPUS = "none, trials run on CPUs"
 HINT = (
-    f"{UNKNOWN}: --probe measures the first tasks of each kind of trial, "
-    "--past DIR takes them from the folder of a past study"
+    "--probe measures the first tasks of each kind of trial, --past DIR takes them from the folder "
+    "of a past study"
 )
 DEVICES = Path("/dev")
 
@@ -96,6 +98,8 @@ def show_forecast(plan: Plan, folders: Sequence[Path], probe: bool, price: float
 def make_forecast(plan: Plan, folders: Sequence[Path], probe: bool) -> Forecast:
     """What a study will cost: from past studies, and where they say nothing from a probe.
 
+    Without a probe, from the reference timings that come along.
+
     Raises:
         ValueError: if a folder is not that of a study.
     """
@@ -106,6 +110,11 @@ def make_forecast(plan: Plan, folders: Sequence[Path], probe: bool) -> Forecast:
     costs = {**costs, **probed.costs}
     gpus = len([path for path in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)])
     gpu = _share(plan, gpus, probed)
+    if not probe:
+        scaled, lines = reference_costs(plan, costs, gpu != 0)
+        costs = {**costs, **scaled}
+        for line in lines:
+            say(line)
     return study_forecast(plan, costs, gpu, machine_slots(plan, _cores(), gpus, gpu))
 
 
@@ -124,23 +133,24 @@ def machine_slots(plan: Plan, cores: int, gpus: int, gpu: float | None) -> int |
 
 
 def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
-    """The totals of a forecast, one a line."""
+    """The totals of a forecast, one a line; of what is not known, one line for all."""
     least = "at least " if found.at_least else ""
-    unknown = any(cell.cost is None for cell in found.cells)
-    lines = [
-        f"trials: {least}{_counts(found.trials, found.most_trials)}",
-        f"hours of trials: {_span(found.hours, found.most_hours, least)}",
-        f"GPU-hours: {_gpu_hours(found, least)}",
-        f"wall time: {_wall(found, least)}",
-        f"storage, checkpoints and ledger: {least}{_size(found.storage_bytes)}",
-        f"device memory of a trial: {ON_CPUS if found.gpu == 0 else _size(found.device_bytes)}",
-    ]
-    if price is not None:
-        low, high = found.gpu_hours, found.most_gpu_hours
-        money = UNKNOWN
-        if low is not None and high is not None:
-            money = _range(f"{low * price:.2f}", f"{high * price:.2f}") + " EUR"
-        lines.append(f"price: {least}{money} at {price:g} EUR a GPU-hour")
+    low, high = found.gpu_hours, found.most_gpu_hours
+    prices = None
+    if price is not None and low is not None and high is not None:
+        money = _range(f"{low * price:.2f}", f"{high * price:.2f}")
+        prices = f"{least}{money} EUR at {price:g} EUR a GPU-hour"
+    device = ON_CPUS if found.gpu == 0 else _size(found.device_bytes)
+    totals = {
+        "trials": f"{least}{_counts(found.trials, found.most_trials)}",
+        "hours of trials": _span(found.hours, found.most_hours, least),
+        "GPU-hours": _gpu_hours(found, least),
+        "wall time": _wall(found, least),
+        "storage, checkpoints and ledger": _size(found.storage_bytes, least),
+        "device memory of a trial": device,
+        **({} if price is None else {"price": prices}),
+    }
+    lines = [f"{what}: {value}" for what, value in totals.items() if value is not None]
     if any(cell.search_hours != cell.most_search_hours for cell in found.cells):
         lines.append("from the pruning expected of the rungs to none at all")
     if found.trials != found.most_trials:
@@ -152,38 +162,48 @@ def total_lines(plan: Plan, found: Forecast, price: float | None) -> list[str]:
         lines.append("the budget may end a cell's search sooner")
     if found.gpu:
         lines.append("probes run alone: trials that share a GPU take longer")
-    return [*lines, HINT] if unknown else [*lines, f"measured: {found.source}"]
+    unknown = [what for what, value in totals.items() if value is None]
+    if unknown:
+        lines.append(f"not measured: {'; '.join(unknown)}. {HINT}")
+    if any(cell.cost is not None for cell in found.cells):
+        lines.append(f"measured: {found.source}")
+    return lines
 
 
 def _table(plan: Plan, found: Forecast) -> Table:
+    """A line a cell; what is known of no cell has no column."""
     # What settings were tuned on is said by the cell above.
     varying = varying_keys([cell.key for cell in plan.cells]) - {TUNED_ON}
-    table = Table(
-        title=plain(f"{plan.spec.name}: {len(found.cells)} cells"),
-        caption="trials: search + confirmation; search: with pruning to without",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("cell", overflow="fold")
-    for heading in ("tasks", "trials", "search", "confirmation", "s a task"):
+    caption = "trials: search + confirmation"
+    known = any(row.cost is not None for row in found.cells)
+    if known:
+        caption += "; search: with pruning to without"
+    table = new_table(f"{plan.spec.name}: {len(found.cells)} cells", caption)
+    table.add_column("cell")
+    columns = ("search", "confirm", "s/task") if known else ()
+    for heading in ("tasks", "trials", *columns):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found.cells:
         cell = row.cell
         fewer = row.searches and cell.search_tasks != cell.tasks
-        seconds = None if row.cost is None else sum(row.cost.seconds) / len(row.cost.seconds)
-        table.add_row(
-            plain(cell_label(cell.key, varying)),
+        confirmations = _range(f"{row.confirmations}", f"{row.most_confirmations}", "–")
+        values = [
             f"{cell.search_tasks}, {cell.tasks}" if fewer else f"{cell.tasks}",
-            f"{row.searches} + {_counts(row.confirmations, row.most_confirmations)}",
-            _shown(_span(row.search_hours, row.most_search_hours)) if row.searches else "–",
-            _shown(_span(row.confirm_hours, row.most_confirm_hours)),
-            "?" if seconds is None else f"{seconds:.3g}",
-        )
+            f"{row.searches} + {confirmations}",
+        ]
+        if known:
+            values += _costs(row)
+        table.add_row(fitted(cell_label(cell.key, varying)), *values)
     return table
 
 
-def _shown(text: str) -> str:
-    return "?" if text == UNKNOWN else text
+def _costs(row: CellForecast) -> list[str]:
+    """What is known of a cell's cost, empty where nothing is."""
+    search = _short(row.search_hours, row.most_search_hours) if row.searches else "–"
+    if row.cost is None:
+        return ["", "", ""]
+    seconds = sum(row.cost.seconds) / len(row.cost.seconds)
+    return [search, _short(row.confirm_hours, row.most_confirm_hours), f"{seconds:.3g}"]
 
 
 def _share(plan: Plan, gpus: int, probed: Probed) -> float | None:
@@ -201,49 +221,47 @@ def _cores() -> int:
     return len(known(0)) if known is not None else os.cpu_count() or 1
 
 
-def _gpu_hours(found: Forecast, least: str) -> str:
+def _gpu_hours(found: Forecast, least: str) -> str | None:
     if found.gpu == 0:
         return ON_CPUS
     if found.gpu is None:
-        return f"{UNKNOWN}: resources.gpu auto is measured by --probe, or when the study starts"
+        return "not measured: resources.gpu auto is by --probe, or when the study starts"
     span = _span(found.gpu_hours, found.most_gpu_hours, least)
-    return f"{span}, {found.gpu:g} of a GPU a trial"
+    return None if span is None else f"{span}, {found.gpu:g} of a GPU a trial"
 
 
-def _wall(found: Forecast, least: str) -> str:
+def _wall(found: Forecast, least: str) -> str | None:
     if found.slots is None:
         return "unknown: this machine cannot run a trial; max_concurrent says how many others do"
     span = _span(found.wall_hours, found.most_wall_hours, least)
-    return f"{span}, {found.slots} trials at a time"
+    return None if span is None else f"{span}, {found.slots} trials at a time"
 
 
-def _span(low: float | None, high: float | None, least: str = "") -> str:
+def _span(low: float | None, high: float | None, least: str = "") -> str | None:
     if low is None or high is None:
-        return UNKNOWN
-    return least + _range(_hours(low), _hours(high))
+        return None
+    return least + _range(hours_words(low), hours_words(high))
 
 
-def _range(low: str, high: str) -> str:
-    return low if low == high else f"{low} to {high}"
+def _short(low: float | None, high: float | None) -> str:
+    """A span for a table, empty where it is not known."""
+    if low is None or high is None:
+        return ""
+    return hours_between(low, high)
+
+
+def _range(low: str, high: str, to: str = " to ") -> str:
+    return low if low == high else f"{low}{to}{high}"
 
 
 def _counts(least: int, most: int) -> str:
     return f"{least}" if least == most else f"{least} (up to {most})"
 
 
-def _hours(hours: float | None) -> str:
-    """Hours in words: seconds below a minute, minutes below two hours."""
-    if hours is None:
-        return UNKNOWN
-    if hours * 60 < 1:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
-
-
-def _size(size: float | None) -> str:
+def _size(size: float | None, least: str = "") -> str | None:
     if size is None:
-        return UNKNOWN
+        return None
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
+            return f"{least}{size / scale:.3g} {unit}"
+    return f"{least}{size / 1e3:.3g} kB"

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from study.analysis.comparison import StudyComparison, compare_studies
 from study.analysis.contrasts import Later
-from study.commands.display import plain
+from study.commands.tables import plain
 from study.errors import MistakeError
 from study.ledger import StudyFolder, StudyRecords, own_path, read_study, refuse_planted
 from study.planning.contrasts import of_study

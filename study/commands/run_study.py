@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from study.commands.display import Display, summary_table
+from study.commands.display import Display
 from study.commands.session import (
     Beside,
     Interrupts,
@@ -17,6 +17,7 @@ from study.commands.session import (
     saved,
     tracked,
 )
+from study.commands.tables import summary_table
 from study.engine import export_models, on_cluster
 from study.errors import LostError, MistakeError
 from study.ledger import (
@@ -76,6 +77,7 @@ def resume_study(folder: StudyFolder, overrides: Sequence[str]) -> int:
             or if the folder's ledger cannot be gone on with.
     """
     with folder.held():
+        folder.mark_latest(new=False)
         try:
             history = read_history(folder.ledger)
             check_paths(folder.path, history.places())
@@ -103,6 +105,7 @@ def _session(
     start = time.monotonic()
     problem: LostError | None = None
     study: StudyRecords | None = None
+    pages: list[str] = []
     keep_output(folder.console_log)
     with catch_interrupts() as interrupts:
         console = Console()
@@ -110,7 +113,7 @@ def _session(
             ledger = Ledger(folder.ledger, history.whole_bytes)
         except OSError as error:
             raise MistakeError(str(storage_error(folder, error))) from error
-        with contextlib.suppress(LostError), tracked(plan.spec, folder):
+        with contextlib.suppress(LostError), tracked(plan.spec, folder) as pages:
             try:
                 with contextlib.closing(ledger), rewritten(folder):
                     _run(plan, folder, ledger, console, interrupts, history, past, opening, splits)
@@ -122,6 +125,14 @@ def _session(
             finally:
                 study = _show(folder, history, console, problem)
         say(f"Total time: {time.monotonic() - start:.0f} s")
+    if study is not None:
+        place = StudyFolder(problem.saved) if problem and problem.saved else folder
+        pages.append(f"Report: {place.short / 'report' / 'report.html'}")
+    missing = [] if problem or interrupts else history.without_result()
+    for cell in missing:
+        say(f"no result for {cell}: see the failed trials in {folder.ledger}")
+    for line in pages:
+        say(line)
     if problem is not None:
         return 1
     if interrupts:
@@ -131,9 +142,6 @@ def _session(
             error=output_is_lost(),
         )
         return interrupts.exit_code
-    missing = history.without_result()
-    for cell in missing:
-        say(f"no result for {cell}: see the failed trials in {folder.ledger}")
     return 1 if missing or study is None else 0
 
 
@@ -215,7 +223,6 @@ def _show(
     )
     if study is not None:
         Beside("The summary").tried(_summary, study, console)
-        say(f"Report: {(folder.report / 'report.html').resolve()}")
     return study
 
 
@@ -235,6 +242,9 @@ def _summary(study: StudyRecords, console: Console) -> None:
 
     chance = study.study.chance
     guess = "" if chance is None else f" (guessing reaches {chance:.1%})"
-    console.print(summary_table(text_rows(summarise(study)), f"Accuracy on test images{guess}"))
+    cells = summarise(study)
+    settings = [cell.setting for cell in cells]
+    title = f"Accuracy on test images{guess}"
+    console.print(summary_table(text_rows(cells), settings, title))
     for line in estimate_lines(study):
         say(line)

@@ -12,10 +12,16 @@ from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from study.errors import LostError
-from study.ledger import Ledger, StorageError, StudyFolder, is_full
+from study.ledger import RESULTS, Ledger, StorageError, StudyFolder, is_full, shared_folder
 from study.planning import StudySpec
 from study.system import all_output_is_lost, say
-from study.tracking import Tracker, browse_lines, default_uri, missing_in_mlflow
+from study.tracking import (
+    Tracker,
+    browse_lines,
+    default_uri,
+    has_own_store,
+    missing_in_mlflow,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,17 +98,21 @@ def catch_interrupts() -> Iterator[Interrupts]:
 
 
 @contextlib.contextmanager
-def tracked(spec: StudySpec, folder: StudyFolder) -> Iterator[None]:
-    """Follows the ledger in `folder` with MLflow, unless `tracking` of the study file is none."""
+def tracked(spec: StudySpec, folder: StudyFolder) -> Iterator[list[str]]:
+    """Follows the ledger in `folder` with MLflow, unless `tracking` of the study file is none.
+
+    Gives a list, in which lines are in the end that say how to open MLflow.
+    """
+    pages: list[str] = []
     if spec.tracking == "none":
-        yield
+        yield pages
         later = folder.command("--replay")
         say(f"MLflow: tracking was off; to bring the study there later: {later}")
         return
     tracker = Tracker(folder, default_uri(folder))
     full = False
     try:
-        yield
+        yield pages
     except BaseException as error:
         # Said already; what MLflow has no room for is written when the study goes on.
         full = is_full(error)
@@ -110,7 +120,18 @@ def tracked(spec: StudySpec, folder: StudyFolder) -> Iterator[None]:
     finally:
         if not tracker.close(TRACKING_SECONDS) and not full:
             say(missing_in_mlflow(tracker.failure, folder))
-    say("MLflow: " + "\n  then open ".join(browse_lines(folder, tracker.experiment)))
+    if has_own_store(folder):
+        pages.append(f"MLflow: {open_command(folder)}")
+    else:
+        pages.append("MLflow: " + "\n  then open ".join(browse_lines(folder, tracker.experiment)))
+
+
+def open_command(folder: StudyFolder) -> str:
+    """The command line that opens a study's pages, as short as it is understood."""
+    whole = folder.command("--open")
+    places = [place.absolute() for place in (Path(RESULTS), *shared_folder())]
+    found = folder.is_latest and folder.path.absolute().parent in places[-1:]
+    return whole.partition(" --open ")[0] + " --open" if found else whole
 
 
 class LedgerWatch:

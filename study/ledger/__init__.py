@@ -9,7 +9,7 @@ from study.ledger.contrasts import (
     present_looks,
     winners_of,
 )
-from study.ledger.folder import RESULTS, StudyFolder, file_sizes, shared_folder
+from study.ledger.folder import LATEST, RESULTS, StudyFolder, file_sizes, shared_folder
 from study.ledger.history import (
     Checkpoint,
     History,
@@ -30,6 +30,7 @@ from study.ledger.labels import (
     contender_keys,
     protocol,
     range_text,
+    setting_words,
     shown_keys,
     value_text,
     varying_keys,
@@ -49,6 +50,7 @@ from study.ledger.study_records import (
 from study.ledger.times import CellTimes, compute_seconds
 
 __all__ = [
+    "LATEST",
     "LEDGER",
     "METHOD",
     "OF_SEARCH",
@@ -96,6 +98,7 @@ __all__ = [
     "read_study",
     "records",
     "refuse_planted",
+    "setting_words",
     "shared_folder",
     "shown_keys",
     "storage_error",

@@ -14,11 +14,13 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from study.errors import MistakeError
+from study.errors import MistakeError, hint
 from study.ledger.ledger import LEDGER
 from study.ledger.own_paths import is_link, is_model, own_path, refuse_links
 
 RESULTS = "results"
+# A link beside the folders of studies, to the one that was begun last.
+LATEST = "latest"
 # What stands in a study's folder before and beside its first record.
 LEFTOVERS = frozenset(
     (
@@ -86,6 +88,42 @@ class StudyFolder:
         """The command line with an option of study/run.py that takes a study's folder."""
         script = sys.argv[0] if Path(sys.argv[0]).name == "run.py" else "study/run.py"
         return f"python {shlex.quote(script)} {option} {shlex.quote(str(self.path))}"
+
+    def mark_latest(self, new: bool = True) -> None:
+        """Lets the link `latest` beside the folder lead to it, in one step.
+
+        Whatever else has that name stays, also a link that leads to another place than beside it.
+        Where there is no link yet it is made for a `new` study only.
+        """
+        link = self._latest
+        with contextlib.suppress(OSError):
+            if link.is_symlink():
+                if len(link.readlink().parts) > 1:
+                    return
+                other = link.with_name(f".{LATEST}-{os.getpid()}")
+                other.unlink(missing_ok=True)
+                other.symlink_to(self.path.name)
+                other.replace(link)
+            elif new:
+                # Fails where something is there.
+                link.symlink_to(self.path.name)
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether the link `latest` beside the folder leads to it."""
+        return self._latest.is_symlink() and self._latest.resolve() == self.path.resolve()
+
+    @property
+    def short(self) -> Path:
+        """The shortest path of the folder: by its link, from the working directory if below it."""
+        place = (self._latest if self.is_latest else self.path).absolute()
+        with contextlib.suppress(ValueError, OSError):
+            return place.relative_to(Path.cwd())
+        return place
+
+    @property
+    def _latest(self) -> Path:
+        return self.path.absolute().parent / LATEST
 
     def is_held(self) -> bool | None:
         """Whether a process runs the study; None where that cannot be told.
@@ -175,7 +213,10 @@ class StudyFolder:
         """
         path = Path(wanted)
         if path.name == LEDGER and path.is_file():
-            return cls(path.parent)
+            path = path.parent
+            return cls(path.resolve() if path.is_symlink() else path)
+        # The link to the latest study may lead to another one soon.
+        path = path.resolve() if path.is_symlink() else path
         here = (path / LEDGER).is_file()
         if here and path.name != wanted:
             return cls(path)
@@ -199,10 +240,12 @@ class StudyFolder:
                     f"{option} must name one study, but {wanted!r} may be each of these, the last "
                     f"written first; give the folder:{listed}"
                 )
+        near = hint(wanted, [ledger.parent.name for ledger in ledgers])
         places = " or ".join(str(root.resolve()) for root in roots)
         raise ValueError(
             f"{option} must name the folder of a study, its {LEDGER}, or a study or the start of "
             f"the name of a folder in {places}, but got {wanted!r}."
+            f"{near}"
         )
 
     @classmethod

@@ -30,7 +30,7 @@ from study.ledger.study_records import (
     TrialRecord,
     WinnerRecord,
 )
-from study.ledger.times import CellTimes, SessionWalls, TrialClock
+from study.ledger.times import CellTimes, Pace, SessionWalls, TrialClock
 
 T = TypeVar("T")
 ENDED = ("completed", "pruned", "failed")
@@ -131,6 +131,7 @@ class History:
         self.status = "running"
         self.walls = SessionWalls()
         self.times = CellTimes()
+        self.pace = Pace()
         self.last_time: float | None = None
         self.whole_bytes = 0
         self.unchecked = 0
@@ -160,6 +161,7 @@ class History:
         new = self._add(record)
         self.walls.take(record)
         self.times.take(record)
+        self.pace.take(record)
         self._clock.take(record)
         self.last_time = record["time"]
         return new
@@ -187,6 +189,10 @@ class History:
     def of_cell(self, cell: str, role: str) -> list[TrialHistory]:
         """The trials of a cell in a role, in the order they were launched."""
         return [trial for trial in self.trials.values() if (trial.cell, trial.role) == (cell, role)]
+
+    def seconds_of(self, trial: str) -> float:
+        """Wall seconds of a trial so far, without the time between two sessions."""
+        return self._clock.seconds(trial)
 
     def places(self) -> list[tuple[str, str]]:
         """The paths of checkpoints, each with what a message calls its record."""

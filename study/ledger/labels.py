@@ -8,6 +8,10 @@ from typing import Any
 METHOD, TASKS, DATA = "method.name", "data.tasks", "data.name"
 # Of a search, which no trial has as a setting.
 OF_SEARCH, PROTOCOL, TUNED_ON = "search.", "search.protocol", "search.tuned_on"
+# Names of keys that people write as a letter.
+GREEK = {"epsilon": "ε", "alpha": "α"}
+# Below, a number is written with its exponent.
+SMALL = 1e-3
 SETTINGS = (("method.", "optim.", "preset", "recipe"), ("backbone.",))
 
 
@@ -96,6 +100,30 @@ def cell_label(key: Mapping[str, Any], varying: Iterable[str]) -> str:
 def value_text(value: Any) -> str:
     """A setting's value: floats in three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def setting_words(setting: Mapping[str, Any]) -> str:
+    """A setting in short: the last word of each key, numbers to three digits.
+
+    As in "rank 16, ε 0.976, lr 3.3e-4".
+    """
+    tails = Counter(key.rpartition(".")[2] for key in setting)
+    words = []
+    for key, value in setting.items():
+        tail = key.rpartition(".")[2]
+        named = tail if tails[tail] == 1 else key
+        for name, letter in GREEK.items():
+            named = named.replace(name, letter)
+        words.append(f"{named.replace('_', ' ')} {_short(value)}")
+    return ", ".join(words) or "–"
+
+
+def _short(value: Any) -> str:
+    """A value as in `value_text`; small numbers by their exponent."""
+    if not isinstance(value, float) or value == 0 or abs(value) >= SMALL:
+        return value_text(value)
+    digits, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 WHOLE_STREAM = "whole_stream"

@@ -70,6 +70,48 @@ class TrialClock:
         return self._seconds.get(trial, 0.0)
 
 
+class Pace:
+    """Wall seconds of tasks by cell and role, and which trials run since when.
+
+    `peak` is how many have run at a time in this session.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.running: dict[str, float] = {}
+        self._of: dict[str, tuple[str, str]] = {}
+        self._tasks: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(dict)
+
+    def take(self, record: Record) -> None:
+        """Takes the next record of a ledger."""
+        kind, now = record["kind"], record["time"]
+        if kind in ("study", "resumed"):
+            self.running.clear()
+            self.peak = 0
+        elif kind in ("trial", "continued"):
+            if kind == "trial":
+                self._of[record["trial"]] = record["cell"], record["role"]
+            self.running[record["trial"]] = now
+            self.peak = max(self.peak, len(self.running))
+        elif kind == "task":
+            since = self.running.get(record["trial"])
+            seconds = compute_seconds(record["metrics"]) if since is None else now - since
+            self.running[record["trial"]] = now
+            sums = self._tasks[self._of[record["trial"]]].setdefault(record["task"], [0.0] * 3)
+            for at, part in enumerate((1.0, seconds, seconds**2)):
+                sums[at] += part
+        elif kind == "end":
+            self.running.pop(record["trial"], None)
+
+    def tasks(self, cell: str, role: str) -> dict[int, tuple[float, float]]:
+        """Mean seconds of each task that was measured, and their standard deviation."""
+        found = {}
+        for task, (count, total, squares) in self._tasks.get((cell, role), {}).items():
+            mean = total / count
+            found[task] = mean, max(0.0, squares / count - mean**2) ** 0.5
+        return found
+
+
 class _Run(NamedTuple):
     """A search trial that is running since a time, in unix seconds."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         missing_in_mlflow,
         without_secrets,
     )
+    from study.tracking.ui import UnusableUiError, has_own_store, served
     from study.tracking.writer import replay
 else:
     __getattr__ = door(
@@ -26,6 +27,7 @@ else:
                 "missing_in_mlflow",
                 "without_secrets",
             ),
+            "ui": ("UnusableUiError", "has_own_store", "served"),
             "writer": ("replay",),
         },
     )
@@ -33,9 +35,12 @@ else:
 __all__ = [
     "URI_VARIABLE",
     "Tracker",
+    "UnusableUiError",
     "browse_lines",
     "default_uri",
+    "has_own_store",
     "missing_in_mlflow",
     "replay",
+    "served",
     "without_secrets",
 ]

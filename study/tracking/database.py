@@ -101,6 +101,17 @@ def _known() -> set[str]:
     return {script.revision for script in scripts.walk_revisions()}
 
 
+def experiment_in(path: Path) -> str | None:
+    """The id of the experiment that was made last in a database; None where there is none."""
+    query = "SELECT max(experiment_id) FROM experiments WHERE name != 'Default'"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)) as opened:
+            found = opened.execute(query).fetchone()[0]
+    except sqlite3.DatabaseError:
+        return None
+    return None if found is None else str(found)
+
+
 def _make(path: Path, mlflow: Any) -> None:
     """Makes all tables under another name beside the file, then renames it.
 

@@ -184,8 +184,15 @@ def browse_lines(folder: StudyFolder, experiment: str | None) -> list[str]:
         )
     if experiment is None:
         return [command]
+    return [command, runs_link(server, experiment)]
+
+
+def runs_link(server: str, experiment: str | None) -> str:
+    """The page of a server that shows the runs of an experiment; of all, where none is known."""
+    if experiment is None:
+        return f"{server}/#/experiments"
     view = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
-    return [command, f"{server}/#/experiments/{experiment}/runs?{view}"]
+    return f"{server}/#/experiments/{experiment}/runs?{view}"
 
 
 def without_secrets(uri: str, text: str | None = None) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from study.ledger import History, Journal, Record
+from study.ledger import History, Journal, Record, records
 from study.planning import Plan, PlannedTrial, StudySpec
 from study.planning.plan import make_plan
 from study.search import PastTrials, Rungs, Start, StudySearch
@@ -83,6 +83,8 @@ class Simulation:
         slots: trials that run at the same time, each on a GPU of its own.
         curves: recorded trials by method.
         slow: factor of a trial's seconds, beside the drawn one.
+        observe: is told of the time and the history whenever a trial has ended; only then are
+            tasks and ends recorded, which contrasts wait for.
     """
 
     def __init__(
@@ -91,12 +93,17 @@ class Simulation:
         slots: int,
         curves: dict[str, list[Curve]],
         slow: Callable[[PlannedTrial], float] = lambda trial: 1.0,
+        observe: Callable[[float, History], object] | None = None,
     ) -> None:
         self._plan = plan
         self._curves = curves
         self._slow = slow
         self._outcome = Outcome(slots)
-        journal = Journal(_record, History())
+        self._observe = observe
+        self._now = 0.0
+        history = History()
+        history.contrasts = plan.contrasts
+        self._journal = journal = Journal(self._record, history)
         past = PastTrials(journal.history, plan)
         self._search = StudySearch(plan, journal, past, lambda: slots)
         spec = plan.spec
@@ -113,12 +120,15 @@ class Simulation:
         self._start(0.0)
         while self._events:
             now, _, trial, task = heapq.heappop(self._events)
+            self._now = now
             if not self._timed(partial(self._ends, trial, task, self._metrics(trial, task))):
                 self._schedule(trial, task + 1, now)
                 continue
             self._outcome.ended[trial.id] = now
             self._counts[trial.cell, f"{trial.role} ended"] += 1
             self._start(now)
+            if self._observe is not None:
+                self._observe(now, self._journal.history)
         return self._outcome
 
     def _start(self, now: float) -> None:
@@ -150,6 +160,11 @@ class Simulation:
             trial.role == "search" and self._rungs[trial.cell].prunes(trial.id, task, metrics)
         )
         self._search.note(trial, task, metrics)
+        if self._observe is not None:
+            self._journal.append(records.task(trial.id, task, metrics, [0.5] * task))
+        if ends and self._observe is not None:
+            status: records.Status = "completed" if task == trial.tasks else "pruned"
+            self._journal.append(records.end(trial.id, status))
         if ends:
             self._search.end(trial, failed=False)
         return ends
@@ -166,6 +181,12 @@ class Simulation:
             f"{split}/forgetting": factor * curve["forgetting"][task - 1],
             "time/train_seconds": self._seconds(trial, task),
         }
+
+    def _record(self, record: Record) -> Record:
+        if record["kind"] == "failed_cell":
+            raise RuntimeError(f"every cell must have a winner, but {record['cell']} has none.")
+        plain: Record = json.loads(json.dumps(record), parse_constant=lambda name: None)
+        return {**plain, "time": self._now}
 
     def _curve(self, trial: PlannedTrial) -> Curve:
         curves = self._curves[str(trial.params["method.name"])]
@@ -187,12 +208,6 @@ class Simulation:
         self._outcome.deciding_seconds += time.perf_counter() - start
         self._outcome.decisions += 1
         return answer
-
-
-def _record(record: Record) -> Record:
-    if record["kind"] == "failed_cell":
-        raise RuntimeError(f"every cell must have a winner, but {record['cell']} has none.")
-    return {**record, "time": 0.0}
 
 
 def _draw(trial: PlannedTrial, what: str, within: tuple[float, float] = (0.0, 1.0)) -> float:

@@ -183,7 +183,7 @@ def _longest(known: CellForecast, costs: Costs, rounds: int) -> float:
 
 def _bytes(known: CellForecast) -> float | None:
     """Checkpoints of confirmations, which are kept, and all lines of the ledger."""
-    if known.cost is None:
+    if known.cost is None or known.cost.checkpoint_bytes is None:
         return None
     lines = (known.searches + known.most_confirmations) * known.cost.record_bytes
     return known.most_confirmations * known.cost.checkpoint_bytes + lines

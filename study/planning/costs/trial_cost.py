@@ -54,13 +54,13 @@ MEMORY_KEYS = (
 class TrialCost:
     """One trial over the whole stream: seconds of each task, seconds beside tasks, bytes.
 
-    `checkpoint_bytes` is that of the last checkpoint, `record_bytes` the trial's part of the
-    ledger; `device_bytes` is None where no GPU was used.
+    `checkpoint_bytes` is that of the last checkpoint, None where it is not known, `record_bytes`
+    the trial's part of the ledger; `device_bytes` is None where no GPU was used.
     """
 
     seconds: tuple[float, ...]
     setup: float
-    checkpoint_bytes: float
+    checkpoint_bytes: float | None
     record_bytes: float
     device_bytes: float | None
     source: str
@@ -109,7 +109,7 @@ def probe_costs(plan: Plan, known: Costs, tell: Callable[[str], None]) -> Probed
     }
     classes: dict[str, dict[str, Any]] = {}
     for params in asked.values():
-        classes.setdefault(_class(params), params)
+        classes.setdefault(kind_of(params), params)
     probed: dict[str, Measured] = {}
     for number, (name, params) in enumerate(classes.items(), start=1):
         what = f"{params['method.name']}, {params['data.tasks']} tasks of {params['data.name']}"
@@ -125,7 +125,7 @@ def probe_costs(plan: Plan, known: Costs, tell: Callable[[str], None]) -> Probed
         tell(f"probe {number}/{len(classes)}: {what}: {seconds:.2f} s a task")
     costs: dict[tuple[str, Role], TrialCost] = {}
     for cell in plan.cells:
-        measured = probed.get(_class(asked[cell.id])) if cell.id in asked else None
+        measured = probed.get(kind_of(asked[cell.id])) if cell.id in asked else None
         if measured is not None:
             size = len(json.dumps(asked[cell.id]))
             costs[cell.id, "search"] = extrapolate(measured, measured.loads, size)
@@ -170,7 +170,7 @@ def extrapolate(measured: Measured, loads: Sequence[Load], params_bytes: int = 0
     )
 
 
-def _class(params: Mapping[str, Any]) -> str:
+def kind_of(params: Mapping[str, Any]) -> str:
     """A name for trials that cost the same."""
     kept = {key: value for key, value in params.items() if key not in CHEAP_KEYS}
     return json.dumps(kept, sort_keys=True)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from study.commands.display import Display, summary_table
+from study.commands.display import Display
+from study.commands.tables import summary_table
 from study.ledger import Record, history_of, records
 from study.planning.cells import Plan, Role
 from study.system import guarded_output, say
@@ -38,11 +39,9 @@ def displayed(
 
 def shown(plan: Plan, ledger: Sequence[Record], past: Sequence[Record] = ()) -> list[list[str]]:
     """The rows of the table: cell, status, tasks seen, best, test accuracy."""
-    console = Console(file=io.StringIO(), width=200)
-    with console.capture() as capture:
-        console.print(displayed(plan, ledger, past)[0]._table())
-    lines = [line for line in capture.get().splitlines() if line.startswith("│")]
-    return [[entry.strip() for entry in line.strip("│").split("│")] for line in lines]
+    table = displayed(plan, ledger, past)[0]._table()
+    columns = [[str(entry) for entry in column.cells] for column in table.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def trial(
@@ -97,7 +96,7 @@ def test_every_point_of_a_front_is_confirmed_on_the_cells_seeds() -> None:
     ]
     (row,) = shown(plan, ledger)
     # The columns are of the first objective, and of the point that is best in it.
-    assert row == ["inflora, 4 tasks", "confirming 2/4", "– of 4", "0.700", "0.600 at task 4"]
+    assert row == ["inflora, 4 tasks", "confirming 2/4", "– of 4", "0.700", "0.600 at 4"]
     rest = [
         *trial(plan, "confirm", 4, 4, 0.6, 1, "completed"),
         *trial(plan, "confirm", 2, 4, 0.1, 1, "failed"),
@@ -139,7 +138,7 @@ def test_confirmations_of_an_earlier_winner_do_not_count() -> None:
     ]
     assert shown(plan, [], past)[0][1] == "done"
     ledger = [*winner(plan, 4), *trial(plan, "confirm", 4, 4, 0.6, 0, "completed")]
-    assert shown(plan, ledger, past)[0][1::3] == ["confirming 1/2", "0.600 at task 4"]
+    assert shown(plan, ledger, past)[0][1::3] == ["confirming 1/2", "0.600 at 4"]
 
 
 ROUNDS = {
@@ -160,7 +159,7 @@ def test_further_seeds_are_counted_as_what_there_may_be() -> None:
         for seed in cell.seeds:
             confirmed = [{"test/accuracy": 0.5}] * 2
             ledger += records_of(cell.trial("confirm", {}, seed), confirmed, "completed")
-    assert [row[1] for row in shown(plan, ledger)] == ["confirming 3/up to 6"] * 2
+    assert [row[1] for row in shown(plan, ledger)] == ["confirming 3/3–6"] * 2
     of = [cell.trial("search", {}, 0).id for cell in plan.cells]
     numbers: dict[str, Any] = {"mean": 1.234, "std": 1.0, "low": None, "high": None}
     asks = records.look(
@@ -174,7 +173,7 @@ def test_further_seeds_are_counted_as_what_there_may_be() -> None:
         next_seeds=[3],
         of=of,
     )
-    assert shown(plan, [*ledger, asks])[0][1] == "confirming 3/up to 6"
+    assert shown(plan, [*ledger, asks])[0][1] == "confirming 3/4–6"
     ends = {**asks, "next_seeds": []}
     assert [row[1] for row in shown(plan, [*ledger, ends])] == ["done", "done"]
     # The seed that an earlier look has asked for is due also where a later one closes.
@@ -230,9 +229,9 @@ def test_a_display_that_fails_is_said_once_and_left(capsys: pytest.CaptureFixtur
 def test_names_are_no_markup_and_no_commands() -> None:
     console = Console(file=(file := io.StringIO()), width=200)
     names = ["[/]", "[red]x", "\x1b[2J", "a\u202eb"]
-    console.print(summary_table([{"cell": name} for name in names], "title"))
+    console.print(summary_table([{"cell": name} for name in names], [{}] * 4, "title"))
     for shown in ("[/]", "[red]x", "\\x1b[2J", "a\\u202eb"):
-        assert f" {shown} " in file.getvalue()
+        assert f"{shown} " in file.getvalue()
 
 
 @pytest.mark.parametrize("said", ["The terminal takes nothing more (", "later\n"])

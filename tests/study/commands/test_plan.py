@@ -11,6 +11,7 @@ from study.commands import plan as plan_table
 from study.commands.plan import describe, machine_slots, make_forecast, total_lines
 from study.ledger import Journal, StudyFolder, read_ledger
 from study.planning.cells import Plan
+from study.planning.costs import timings
 from study.planning.costs.forecast import study_forecast
 from study.planning.costs.probe import Measured
 from study.planning.costs.trial_cost import ROLES, Costs, Probed, TrialCost
@@ -75,37 +76,53 @@ def costs_of(plan: Plan, hours: float = 1.0, device: float | None = None) -> Cos
     return {(cell.id, role): cost for cell in plan.cells for role in ROLES}
 
 
-def test_without_a_measurement_the_plan_says_how_to_get_one(
-    study_file: Path, command: Command
+def test_without_a_measurement_reference_timings_are_scaled(
+    study_file: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A thousand times as slow as where they were measured, which had units of 0.1 to 1 ms.
+    monkeypatch.setattr(timings, "unit_seconds", lambda seconds: 0.5)
     code, out, _ = command(study_file, "--plan")
-    assert code == 0 and "small: 2 cells" in out
-    rows = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
-    assert [[cell.strip() for cell in row[1:]] for row in rows] == [
-        ["2", "2 + 2", "?", "?", "?"],
-        ["2", "0 + 2", "–", "?", "?"],
-    ]
-    for line in (
-        "trials: 6\nhours of trials: not measured\nGPU-hours: none, trials run on CPUs\n",
-        "wall time: not measured, ",
-        "storage, checkpoints and ledger: not measured\n",
-    ):
-        assert f"\n{line}" in out
-    assert out.endswith(f"{plan_table.HINT}\n")
+    assert code == 0 and out.startswith(f"{timings.SCALED}\nsmall: 2 cells")
+    rows = [line.split() for line in out.splitlines() if line.endswith(tuple("0123456789"))]
+    searched, fixed = (row for row in rows if row[0] in ("linear_heads", "nearest_mean"))
+    assert searched[1:5] == ["2", "2", "+", "2"] and fixed[1:6] == ["2", "0", "+", "2", "–"]
+    assert float(searched[-1]) > 1 and float(fixed[-1]) > 1
+    assert "\ntrials: 6\nhours of trials: " in out and "\nwall time: " in out
+    assert "?" not in out
+    assert f"\nnot measured: storage, checkpoints and ledger. {plan_table.HINT}\n" in out
+    assert out.endswith(f"measured: {timings.SOURCE}\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"resources": {"gpu": 1}}, "trials on a GPU"),
+        ({"fixed": {"backbone.name": "test_swin"}}, "inflora on test_swin at 8 pixels"),
+    ],
+)
+def test_what_no_reference_covers_is_said_once(
+    changes: dict[str, Any], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_table.show_forecast(small_plan(grid=ONE_CELL, **changes), [], False, None)
+    out = capsys.readouterr().out
+    assert out.startswith(f"not measured: the reference timings have no {what}\n")
+    assert "s/task" not in out and "?" not in out
+    assert out.count("hours of trials") == 1 and ": hours of trials; " in out
 
 
 def test_cells_that_a_setting_is_confirmed_in_are_told_apart(
-    study_file: Path, command: Command
+    study_file: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = "[{data.rendition: street}, {data.rendition: street, data.rendition_strength: 0.5}]"
     transfer = f"search={{protocol: transfer, confirm_on: {to}}}"
+    monkeypatch.setattr(timings, "unit_seconds", lambda seconds: 0.5)
     code, out, _ = command(study_file, "--plan", "--set", transfer)
     assert code == 0
-    cells = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
-    assert " ".join(cells).startswith(
+    cells = [line.split("  ")[0].strip() for line in out.splitlines()]
+    assert (
         "linear_heads linear_heads, rendition street "
         "linear_heads, rendition street, rendition strength 0.5 nearest_mean "
-    )
+    ) in " ".join(cells)
 
 
 @pytest.mark.process
@@ -201,8 +218,7 @@ def test_several_objectives_are_a_lower_bound() -> None:
     assert lines[:4] == [
         "trials: at least 5",
         "hours of trials: at least 3.5 h",
-        "GPU-hours: not measured: resources.gpu auto is measured by --probe, or when the study "
-        "starts",
+        "GPU-hours: not measured: resources.gpu auto is by --probe, or when the study starts",
         "wall time: unknown: this machine cannot run a trial; max_concurrent says how many others "
         "do",
     ]

@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 ) -> None:
     code, _, err = command("nowhere.yaml")
     assert code == 2
-    assert re.search(r"nowhere.yaml: there is no such file.*'quickstart'", err)
+    assert "nowhere.yaml: there is no such file; give the path of a study file or a name" in err
 
     def exists(path: Path) -> bool:
         raise OSError(errno.EACCES, "Permission denied")
@@ -290,8 +290,8 @@ def test_a_cluster_storage_takes_the_studies(
     assert command(study_file) == (2, "", expected)
     monkeypatch.setenv("LRCS_STORAGE", str(study_file.parent))
     assert command(study_file).code == 0
-    (folder,) = (study_file.parent / "studies").iterdir()
-    assert (folder / "ledger.jsonl").exists()
+    folder, latest = sorted((study_file.parent / "studies").iterdir(), key=Path.is_symlink)
+    assert (folder / "ledger.jsonl").exists() and latest.resolve() == folder.resolve()
     # Where --resume finds it by its name.
     assert command("--resume", "small").code == 0
 
@@ -481,7 +481,7 @@ def test_a_study_that_lost_its_folder_saves_its_records(
     assert not output.with_name("out-saved").exists() and not output.exists()
     kinds = [record["kind"] for record in read_ledger(saved / "ledger.jsonl")]
     assert kinds[-2:] == ["failed_cell", "finished"]
-    assert f"Report: {saved}" in out
+    assert "\nReport: out-saved/report/report.html\n" in out
 
 
 @pytest.mark.usefixtures("quick_report", "without_mlflow")

@@ -100,7 +100,7 @@ def test_a_study_runs_over_the_nodes(cluster: Any, place: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every node is ready: head (" in done.stdout
     # Its folder is below LRCS_STORAGE.
-    (output,) = (place / "storage" / "studies").iterdir()
+    output = (place / "storage" / "studies" / "latest").resolve()
     records = read_ledger(output / "ledger.jsonl")
     ends = [record["status"] for record in records if record["kind"] == "end"]
     assert ends == ["completed"] * 3
