@@ -127,7 +127,9 @@ class Display:
         return self._left
 
     def _say(self, line: str) -> None:
-        self._console.print(harmless(line), highlight=False, markup=False, soft_wrap=True)
+        # In a file a line each; at a terminal they break between words.
+        lines = not self._console.is_terminal
+        self._console.print(harmless(line), highlight=False, markup=False, soft_wrap=lines)
 
     def _shown(self) -> RenderableType:
         """How far the study is, a line a cell, and where the contrasts stand."""

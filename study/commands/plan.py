@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from study.commands.tables import fitted, hours_between, hours_words, new_table
+from study.commands.tables import fitted, hours_between, hours_words, new_table, tell
 from study.ledger import TUNED_ON, Record, cell_label, varying_keys
 from study.planning import Plan, StudySpec
 from study.planning.costs import (
@@ -91,7 +91,7 @@ def show_forecast(plan: Plan, folders: Sequence[Path], probe: bool, price: float
     found = make_forecast(plan, folders, probe)
     Console().print(_table(plan, found))
     for line in total_lines(plan, found, price):
-        say(line)
+        tell(line)
     return found.record()
 
 
@@ -114,7 +114,7 @@ def make_forecast(plan: Plan, folders: Sequence[Path], probe: bool) -> Forecast:
         scaled, lines = reference_costs(plan, costs, gpu != 0)
         costs = {**costs, **scaled}
         for line in lines:
-            say(line)
+            tell(line)
     return study_forecast(plan, costs, gpu, machine_slots(plan, _cores(), gpus, gpu))
 
 
@@ -176,11 +176,12 @@ def _table(plan: Plan, found: Forecast) -> Table:
     varying = varying_keys([cell.key for cell in plan.cells]) - {TUNED_ON}
     caption = "trials: search + confirmation"
     known = any(row.cost is not None for row in found.cells)
-    if known:
+    searched = any(row.searches for row in found.cells)
+    if known and searched:
         caption += "; search: with pruning to without"
+    columns = (*(("search",) if searched else ()), "confirm", "s/task") if known else ()
     table = new_table(f"{plan.spec.name}: {len(found.cells)} cells", caption)
     table.add_column("cell")
-    columns = ("search", "confirm", "s/task") if known else ()
     for heading in ("tasks", "trials", *columns):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found.cells:
@@ -192,7 +193,7 @@ def _table(plan: Plan, found: Forecast) -> Table:
             f"{row.searches} + {confirmations}",
         ]
         if known:
-            values += _costs(row)
+            values += _costs(row)[0 if searched else 1 :]
         table.add_row(fitted(cell_label(cell.key, varying)), *values)
     return table
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from study.commands.tables import tell
 from study.ledger import in_points
 from study.planning import Plan
 from study.planning.costs import ContrastPower, contrast_powers
@@ -21,7 +22,7 @@ def show_power(plan: Plan, folders: Sequence[Path], pilot: int) -> None:
         ValueError: if a folder is not that of a study.
     """
     for line in power_lines(plan, contrast_powers(plan, folders, pilot, say)):
-        say(line)
+        tell(line)
 
 
 def power_lines(plan: Plan, powers: Sequence[ContrastPower]) -> list[str]:

@@ -1,6 +1,9 @@
 """Tables and words for a terminal, of 80 columns too: nothing breaks in the middle of a word."""
 
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -9,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.ledger import setting_words
-from study.system import harmless
+from study.system import harmless, say
 
 # Of the report's summary, what fits into a terminal: by the words before the unit.
 SUMMARY = ("cell", "final accuracy", "AAA", "forgetting")
@@ -71,6 +74,17 @@ def summary_table(
         shown = [fitted(row[heading]) for heading in headings]
         table.add_row(*shown, fitted(setting_words(setting)))
     return table
+
+
+def tell(text: str) -> None:
+    """Prints a sentence, between whose words lines break at a terminal; in a file it is a line."""
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = textwrap.wrap(
+            text, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        text = "\n".join(lines)
+    say(text)
 
 
 def hours_words(hours: float) -> str:
