@@ -55,9 +55,11 @@ class Display:
         self._left: Remaining | None = None
         self._looked = self._start
         self._told = 0
+        # Once it is; rich asks for it before.
+        self._is_shown = False
         self._live = Live(
             console=console,
-            get_renderable=lambda: self._beside.tried(self._shown) or "",
+            get_renderable=lambda: (self._is_shown and self._beside.tried(self._shown)) or "",
             refresh_per_second=2,
             vertical_overflow="visible",
             # Errors that go elsewhere stay there; at the terminal they stand above the table.
@@ -66,6 +68,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
+            self._is_shown = True
             self._beside.tried(self._live.start, refresh=True)
         return self
 

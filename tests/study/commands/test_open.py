@@ -66,7 +66,7 @@ def test_page_and_runs_are_opened_where_there_is_a_browser(
 
     opened: list[str] = []
     monkeypatch.setattr(open_study, "served", served)
-    monkeypatch.setattr(webbrowser, "open", lambda address: bool(opened.append(address)) or True)
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) is None)
     for name in open_study.SCREENS:
         monkeypatch.delenv(name, raising=False)
     if screen:

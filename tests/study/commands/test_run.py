@@ -248,7 +248,7 @@ def test_a_study_ends_with_table_report_and_commands(
     assert "guessing reaches 12.5%" in out and "50.0" in out
     assert f"Report: {output / 'report' / 'report.html'}" in out
     assert "Warning: the server is away. Everything is in" in out
-    assert "--backend-store-uri" in out and "#/experiments/7/" in out
+    assert f"MLflow: python study/run.py --open {output}\n" in out
     assert "Total time: " in out
     written = read_ledger(output / "ledger.jsonl")
     # Every trial is told the split that the study recorded.

@@ -25,10 +25,9 @@ def looked_at(plan: Plan, slots: int, trials: int) -> tuple[list[tuple[float, Re
         if ends[0] % max(1, trials // LOOKS) == 0:
             seen.append((now, remaining(plan, history, now)))
 
+    lengths = {cell.id: 50 / cell.tasks for cell in plan.cells}
     # Of as many images in more tasks, each task has fewer.
-    simulation = Simulation(
-        plan, slots, recorded(), lambda trial: 50 / trial.params["data.tasks"], observe
-    )
+    simulation = Simulation(plan, slots, recorded(), lambda trial: lengths[trial.cell], observe)
     return seen, simulation.run().makespan
 
 
