@@ -1,7 +1,7 @@
 """What a trial is measured by: held-out images through network and scores, and diagnoses."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from trainables import metrics, usage
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import FORWARD_BATCH, to_unit
 from trainables.data.stream import ImageSet, TaskStream, joined
+from trainables.frozen import FrozenFeatures
 from trainables.low_rank.precision import network_products
 from trainables.method import Method, Prompting, Scored
 from trainables.readout import ReadOut, fit_read_out
@@ -21,16 +22,20 @@ class Evaluator:
     Nothing here changes them, or draws a random number.
     """
 
-    def __init__(self, model: AdaptedBackbone, method: Method, stream: TaskStream) -> None:
+    def __init__(
+        self,
+        model: AdaptedBackbone,
+        method: Method,
+        stream: TaskStream,
+        frozen: FrozenFeatures | None = None,
+    ) -> None:
         self._model = model
         self._method = method
         self._stream = stream
         self._held_out = joined([task.held_out for task in stream])
-        # By task: features of the pretrained network. They never change, so each image's are
-        # computed once.
+        self._frozen = FrozenFeatures(model) if frozen is None else frozen
+        # By task: features of the pretrained network, which never change.
         self._pretrained: dict[int, Tensor] = {}
-        # A tensor tells by its version that it was written into.
-        self._weights = [(weight, weight._version) for weight in model.state_dict().values()]
 
     @torch.no_grad()
     def evaluate(self, tasks: int, read_out: ReadOut | None = None) -> metrics.Evaluation:
@@ -75,7 +80,8 @@ class Evaluator:
         A diagnosis that no learner may use. FloatingPointError if a feature is not finite.
         """
         train = joined([task.train for task in self._stream])
-        features = (self._scored(batch).features for batch in train.batches(FORWARD_BATCH))
+        known = self._frozen.of(train) if self._reads_known else None
+        features = (scored.features for scored in self._scored_all(train, known))
         return fit_read_out(features, train.labels, self._stream[-1].classes.stop)
 
     @torch.no_grad()
@@ -89,8 +95,8 @@ class Evaluator:
         ends = itertools.accumulate(len(task.held_out) for task in self._stream)
         known = self._known_of_first(1 + sum(end < len(images) for end in ends))
         clock = usage.Clock(device)
-        for batch, own in _with_known(images, known):
-            self._scored(batch, own)
+        for _ in self._scored_all(images, known):
+            pass
         return len(images), clock.lap("evaluate")
 
     def _of_first(self, tasks: int) -> ImageSet:
@@ -98,52 +104,50 @@ class Evaluator:
 
     def _scored_of_first(self, tasks: int) -> Iterator[Scored]:
         """The held-out images of the first `tasks` tasks, batch by batch."""
-        for batch, known in _with_known(self._of_first(tasks), self._known_of_first(tasks)):
-            yield self._scored(batch, known)
+        yield from self._scored_all(self._of_first(tasks), self._known_of_first(tasks))
 
-    def _scored(self, batch: Tensor, known: Tensor | None = None) -> Scored:
-        """Scores and features of pixels, products of network and heads taken as in training.
+    def _scored_all(self, images: ImageSet, known: Tensor | None) -> Iterator[Scored]:
+        """Scores and features of images, products of network and heads taken as in training.
 
-        `known` are their features in the pretrained network: a prompting method's queries, and
-        for another method the features themselves.
+        `known` are their features in the pretrained network, or those of more images: a prompting
+        method's queries; another method's features, for which no pixels are read.
         """
-        with network_products(batch.device):
+        parts: Iterable[Tensor | None] = itertools.repeat(None)
+        if known is not None:
+            parts = known[: len(images)].split(FORWARD_BATCH)
+        if known is not None and not isinstance(self._method, Prompting):
+            for own in parts:
+                yield self._scored(None, own)
+            return
+        # Where there are parts, as many as batches.
+        for batch, own in zip(images.batches(FORWARD_BATCH), parts, strict=False):
+            yield self._scored(to_unit(batch), own)
+
+    def _scored(self, images: Tensor | None, known: Tensor | None) -> Scored:
+        given = known if images is None else images
+        assert given is not None
+        with network_products(given.device):
             if isinstance(self._method, Prompting):
-                return self._method.forward(self._model, to_unit(batch), None, known)
-            features = self._model(to_unit(batch)) if known is None else known
+                return self._method.forward(self._model, given, None, known)
+            features = given if images is None else self._model(given)
             return Scored(self._method.logits(features), features, features.new_zeros(()))
+
+    @property
+    def _reads_known(self) -> bool:
+        """Whether features of the pretrained network are of use: as queries, or as they are."""
+        return isinstance(self._method, Prompting) or self._frozen.holds()
 
     def _known_of_first(self, tasks: int) -> Tensor | None:
         """Features (n, width) of the held-out images of the first tasks in the pretrained network.
 
         None unless they are of use: to a prompting method, or where the network is that one still.
-        Batches end with a task, so that a resumed trial finds the same bits.
         """
-        if not (isinstance(self._method, Prompting) or self._is_pretrained()):
+        if not self._reads_known:
             return None
         for task in self._stream.tasks[:tasks]:
             if task.index not in self._pretrained:
-                batches = task.held_out.batches(FORWARD_BATCH)
-                with network_products(task.held_out.labels.device):
-                    found = [self._model.query(to_unit(batch)) for batch in batches]
-                self._pretrained[task.index] = torch.cat(found)
+                self._pretrained[task.index] = self._frozen.of(task.held_out)
         return torch.cat([self._pretrained[index] for index in range(tasks)])
-
-    def _is_pretrained(self) -> bool:
-        """Whether the network is that of the start: nothing added to it, nothing written into."""
-        now = self._model.state_dict().values()
-        return len(now) == len(self._weights) and all(
-            weight._version == version for weight, version in self._weights
-        )
-
-
-def _with_known(images: ImageSet, known: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Batches of pixels with what is `known` of them, which may be of more images."""
-    batches = images.batches(FORWARD_BATCH)
-    if known is None:
-        yield from zip(batches, itertools.repeat(None), strict=False)
-    else:
-        yield from zip(batches, known[: len(images)].split(FORWARD_BATCH), strict=True)
 
 
 class Watch:

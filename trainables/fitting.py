@@ -16,6 +16,7 @@ from trainables.backbones.adapted import AdaptedBackbone
 from trainables.config import OptimConfig
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
+from trainables.frozen import plain_queries
 from trainables.low_rank.precision import network_products
 from trainables.method import (
     Forward,
@@ -81,16 +82,16 @@ def train_epochs(
     if isinstance(method, Prompting):
         forward = forward or method.forward
         queries = known_queries(model, train)
+    features = None if forward is not None else known_features(model, trained, train)
+    seen: nn.Module = model if features is None else nn.Identity()
     if forward is not None:
         score = partial(_scored, forward, model, task)
     total = torch.zeros((), device=trained[0].device)
     for epoch in range(optim.epochs):
         total.zero_()
-        for places, images, labels in train.drawn():
+        for places, images, labels in train.drawn(features):
             known = None if queries is None else queries[places]
-            batch = _Batch(
-                model, method, images, labels, task.classes, optim, score, known, trained
-            )
+            batch = _Batch(seen, method, images, labels, task.classes, optim, score, known, trained)
             if isinstance(method, Updating):
                 with torch.no_grad():
                     loss = method.step(optimizer, batch)
@@ -114,7 +115,7 @@ def train_epochs(
 
 
 def backward(
-    model: AdaptedBackbone,
+    model: nn.Module,
     method: Method,
     images: Tensor,
     labels: Tensor,
@@ -148,7 +149,7 @@ def backward(
 class _Batch:
     """The images of a batch, whose gradients an update rule asks for; see `Backward`."""
 
-    model: AdaptedBackbone
+    model: nn.Module
     method: Method
     images: Tensor
     labels: Tensor
@@ -183,9 +184,20 @@ class _Batch:
 
 def known_queries(model: AdaptedBackbone, train: TaskImages) -> Tensor | None:
     """Queries (n, width) of all images of a task, where training never changes these."""
-    if train.augmentation != "none":
+    return plain_queries(model, train) if train.augmentation == "none" else None
+
+
+def known_features(
+    model: AdaptedBackbone, trained: list[nn.Parameter], train: TaskImages
+) -> Tensor | None:
+    """Features (n, width) of all images of a task, where training never changes these.
+
+    None as well where the network is no longer the pretrained one: nothing keeps its features.
+    """
+    if train.augmentation != "none" or train.frozen is None or not train.frozen.holds():
         return None
-    return torch.cat([model.query(images) for images in train.plain()])
+    of_network = {id(parameter) for parameter in model.parameters()}
+    return None if any(id(own) in of_network for own in trained) else train.frozen.of(train.data)
 
 
 def create_optimizer(groups: list[ParamGroup], config: OptimConfig) -> torch.optim.Optimizer:
@@ -251,7 +263,7 @@ def _scored(
 
 
 def _loss(
-    model: AdaptedBackbone,
+    model: nn.Module,
     method: Method,
     images: Tensor,
     labels: Tensor,

@@ -14,6 +14,7 @@ from trainables.data.batches import TaskImages
 from trainables.data.stream import ImageSet, Task, class_incremental, joined
 from trainables.evaluation import Evaluator, Watch
 from trainables.fitting import stages_of, train_epochs
+from trainables.frozen import FrozenFeatures
 from trainables.method import MethodContext, Rehearsing, Staged, adapted_backbone, create_method
 
 CHECKPOINT_NAME = "trainer.pt"
@@ -69,7 +70,8 @@ class SequentialTrainer:
             config.data.task_sizes,
         )  # fmt: skip
         self._method = create_method(config.method, context)
-        self._evaluator = Evaluator(self._model, self._method, self._stream)
+        self._frozen = FrozenFeatures(self._model, config)
+        self._evaluator = Evaluator(self._model, self._method, self._stream, self._frozen)
         self._matrix: list[tuple[float, ...]] = []
         self._accuracies: list[float] = []
         # The least accuracy on each old task while a task was learned, where that is watched.
@@ -252,4 +254,5 @@ class SequentialTrainer:
             generator=self._generator,
             crop_scale=self.config.data.crop_scale,
             epoch_images=epoch_images,
+            frozen=self._frozen,
         )

@@ -70,7 +70,7 @@ def test_it_is_known_whether_a_method_changed_the_network(method: str) -> None:
     trainer = SequentialTrainer(tiny(method, CONFIRM))
     before = {name: weight.clone() for name, weight in trainer._model.state_dict().items()}
     trainer.train_task()
-    assert trainer._evaluator._is_pretrained() == same(before, trainer._model.state_dict())
+    assert trainer._frozen.holds() == same(before, trainer._model.state_dict())
 
 
 @pytest.mark.parametrize("method", ["linear_heads", "inflora"])

@@ -5,6 +5,7 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,12 +32,22 @@ LARGE_PAGES = 1 << 23
 FORWARD_BATCH = 128
 
 
+class Frozen(Protocol):
+    """Features of images that are not augmented by the network as it was pretrained."""
+
+    def of(self, images: ImageSet) -> Tensor:
+        """Features (n, width) of images in order."""
+
+    def holds(self) -> bool:
+        """Whether the network is still the pretrained one."""
+
+
 @dataclass(frozen=True)
 class TaskImages:
     """Training images as batches on the training device.
 
     `augmentation` and `crop_scale` are those of the config. An epoch takes `epoch_images` of
-    the images, drawn anew each time (None: all of them).
+    the images, drawn anew each time (None: all of them). `frozen` has what is known of them.
     """
 
     data: ImageSet
@@ -45,6 +56,7 @@ class TaskImages:
     generator: torch.Generator
     crop_scale: float = DataConfig.crop_scale
     epoch_images: int | None = None
+    frozen: Frozen | None = None
 
     def __len__(self) -> int:
         """Images in an epoch."""
@@ -64,12 +76,15 @@ class TaskImages:
         for _, images, labels in self.drawn():
             yield images, labels
 
-    def drawn(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """As `shuffled`, each batch with the places of its images among all of them."""
+    def drawn(self, known: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """As `shuffled`, each batch with the places of its images among all of them.
+
+        What is `known` of each image (n, …) takes the place of its pixels.
+        """
         order = torch.randperm(len(self.data), generator=self.generator)[: len(self)]
         for batch in order.split(self.batch_size):
-            images = self._augmented(self.data.rows[batch])
             places = sent(batch, self.data.labels.device)
+            images = self._augmented(self.data.rows[batch]) if known is None else known[places]
             yield places, images, self.data.labels[places]
 
     def _augmented(self, rows: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Where images come from: one shared array in memory, or pieces of a file read on demand."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.data.cache.cache import PackedImages
 from trainables.data.cache.decoding import Pixels, fit
 
 Result = TypeVar("Result")
@@ -41,6 +43,10 @@ class ImageSource(Protocol):
     def device(self) -> torch.device:
         """Where batches are."""
 
+    @property
+    def mark(self) -> str | None:
+        """Hash of all images as they are evaluated; None where they are decoded every time."""
+
     def views(self, rows: Tensor) -> Tensor:
         """The images of some rows as they are evaluated, uint8 (n, channels, size, size)."""
 
@@ -55,6 +61,13 @@ class ArrayImages:
     def device(self) -> torch.device:
         """Where batches are."""
         return self.images.device
+
+    @property
+    def mark(self) -> str:
+        """Hash of all pixels."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        digest.update(self.images.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def views(self, rows: Tensor) -> Tensor:
         """Copies of some rows."""
@@ -77,6 +90,13 @@ class StoredImages:
         self.stored, self.size, self.device = stored, size, device
         self._threads = torch.get_num_threads()
         self._pool = _single_threads(self._threads) if self._threads > 1 else None
+
+    @property
+    def mark(self) -> str | None:
+        """That of a cache, with how views of it are cut."""
+        if not isinstance(self.stored, PackedImages):
+            return None
+        return f"{self.stored.mark} {self.stored.side} {self.stored.bicubic} {self.size}"
 
     def views(self, rows: Tensor) -> Tensor:
         """Resized and cut in the middle, as torchvision's Resize and CenterCrop."""

@@ -42,6 +42,14 @@ class ImageSet:
         for rows in self.rows.split(size):
             yield self.source.views(rows)
 
+    def by_class(self) -> tuple[Tensor, ...]:
+        """The rows of each run of images of one class; in a stream they are the same in any task.
+
+        A trial's seed moves classes, and not what is used of them or in which order.
+        """
+        _, counts = torch.unique_consecutive(self.labels, return_counts=True)
+        return self.rows.split(counts.tolist())
+
     def first(self, count: int) -> "ImageSet":
         """The first `count` of its images."""
         return ImageSet(self.source, self.rows[:count], self.labels[:count])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.trainables.methods.test_prompting import FEW, METHODS, images_of, spread
 from tests.trainables.trials import trained
-from trainables import evaluation
+from trainables import evaluation, frozen
 from trainables.evaluation import Evaluator
 from trainables.trainer import SequentialTrainer
 
@@ -77,6 +77,7 @@ def test_accuracies_are_the_same_in_batches_of_1_and_of_128(
     found = []
     for size in (1, 128):
         monkeypatch.setattr(evaluation, "FORWARD_BATCH", size)
+        monkeypatch.setattr(frozen, "FORWARD_BATCH", size)
         evaluator = Evaluator(trainer._model, trainer._method, trainer._stream)
         found.append(evaluator.evaluate(3))
     assert found[0] == found[1]

@@ -1,1 +1,1 @@
-"""Images decoded once a machine, in files that all of its trials map."""
+"""Images decoded, and features of them computed, once a machine in files that trials map."""

@@ -71,6 +71,11 @@ class PackedImages:
         return np.asarray(self._data).reshape(-1, height, width, channels)
 
     @property
+    def mark(self) -> str:
+        """Hash of what all pixels are and where they lie."""
+        return hashlib.sha256(self._table.data).hexdigest()
+
+    @property
     def file_marks(self) -> NDArray[np.int64]:
         """Of each image the checksum of the file that was decoded; 0 of a row of an archive."""
         return self._table[:, -2]

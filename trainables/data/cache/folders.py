@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 IMAGES, TABLE, HEADER = "images.bin", "table.npy", "header.json"
+FEATURES, NEW_HEADER = "features.bin", "header.json.partial"
+FILES = {IMAGES, TABLE, HEADER, FEATURES, NEW_HEADER}
 UNUSED_DAYS = 30
 MOST_LETTERS = 48
 DAY = 24 * 60 * 60  # seconds
@@ -106,7 +108,7 @@ def _parts(folder: Path) -> list[Path]:
 
 def _is_ours(part: Path) -> bool:
     try:
-        return {path.name for path in part.iterdir()} <= {IMAGES, TABLE, HEADER}
+        return {path.name for path in part.iterdir()} <= FILES
     except FileNotFoundError:  # another process has renamed or removed it
         return False
 

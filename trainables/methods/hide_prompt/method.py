@@ -9,6 +9,7 @@ from torch.nn import functional
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
+from trainables.frozen import plain_queries
 from trainables.heads import TaskHeads, current_task_loss
 from trainables.method import MethodContext, ParamGroup, Scored, Stage
 from trainables.methods.hide_prompt.config import HiDePromptConfig
@@ -197,11 +198,8 @@ class HiDePrompt:
         self, model: AdaptedBackbone, train: TaskImages, prompt: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Queries, and features with `prompt`, of all images of a task, not augmented."""
-        found = [
-            (model.query(images), self._of_one(model, images, prompt)) for images in train.plain()
-        ]
-        queries, features = (torch.cat(list(some)) for some in zip(*found, strict=True))
-        return queries, features
+        features = [self._of_one(model, images, prompt) for images in train.plain()]
+        return plain_queries(model, train), torch.cat(features)
 
     def _align(self, classes: range) -> None:
         """Trains the heads of all classes seen together, from the second task on."""

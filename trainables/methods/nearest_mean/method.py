@@ -3,7 +3,8 @@
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
-from trainables.heads import ClassMeans, current_task_loss, features_of
+from trainables.frozen import plain_features
+from trainables.heads import ClassMeans, current_task_loss
 from trainables.method import MethodContext, ParamGroup
 from trainables.methods.nearest_mean.config import NearestMeanConfig
 
@@ -27,7 +28,7 @@ class NearestMean:
 
     def end_task(self, model: AdaptedBackbone, task: Task, train: TaskImages) -> dict[str, float]:
         """Takes the means of the new classes over plain training images."""
-        features = features_of(model, train.plain())
+        features = plain_features(model, train)
         self._means.fit(features, train.data.labels, task.classes)
         return {"memory/subspace_bytes": 0.0, "memory/branch_bytes": 0.0}
 

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from torch import nn
+
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.data.batches import TaskImages
 from trainables.data.stream import Task
+from trainables.frozen import plain_features
 from trainables.heads import Classifier
 from trainables.low_rank.lora import open_lora
 from trainables.method import MethodContext, ParamGroup
@@ -51,7 +54,9 @@ class RanPAC:
         for layer in self._layers.values():
             if layer.branches:
                 layer.merge()
-        recorded = self._heads.end_task(model, train.plain(), train.data.labels, task.classes)
+        features = plain_features(model, train)
+        given = (nn.Identity(), [features], train.data.labels, task.classes)
+        recorded = self._heads.end_task(*given)
         return recorded | {
             "memory/subspace_bytes": float(self._heads.bytes),
             "memory/branch_bytes": float(held),
