@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from tests.trainables.trials import comparable, run, tiny
-from trainables.backbones.adapted import AdaptedBackbone
 from trainables.backbones.registry import create_network
 from trainables.data.cache import folders
 from trainables.data.cache.folders import FEATURES, HEADER, UNUSED_DAYS, remove_unused
@@ -81,27 +80,6 @@ def test_an_image_passes_once_whatever_seed_tasks_or_method(
         assert passed("nearest_mean", weights)[0] == 0
     monkeypatch.setenv("LRCS_CACHE_ROOT", f"{root}-2")
     assert passed(method, weights | OTHER) == (there, there, again[2])
-
-
-@pytest.mark.parametrize("method", ["l2p", pytest.param("hide_prompt", marks=pytest.mark.nightly)])
-def test_queries_are_looked_up_too(
-    method: str, root: Path, weights: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    query, asked = AdaptedBackbone.query, 0
-
-    def counted(model: AdaptedBackbone, images: torch.Tensor) -> torch.Tensor:
-        nonlocal asked
-        asked += len(images)
-        return query(model, images)
-
-    monkeypatch.setattr(AdaptedBackbone, "query", counted)
-    plain = {**weights, "data.augmentation": "none"}
-    _, there, results = passed(method, plain)
-    assert asked == there
-    assert passed(method, plain)[2] == results and asked == there
-    # Augmented images are not those that are known.
-    passed(method, weights)
-    assert asked > there
 
 
 @pytest.mark.parametrize(
