@@ -154,20 +154,23 @@ def summarise(
 ) -> dict[str, float]:
     """All accuracy metrics after the newest task, named `split`/…; `accuracies` are A_1 … A_t.
 
-    With what was chosen, as prompt/…, where there are prompts.
+    With what was chosen, as prompt/…, where there are prompts. Those of the accuracies after every
+    task are left out where a row of `matrix` is empty.
     """
     values = {
         "accuracy": last.accuracy,
-        "average_anytime_accuracy": sum(accuracies) / len(accuracies),
-        "plasticity": plasticity(matrix),
         "task_known_accuracy": last.task_known_accuracy,
         "task_prediction_accuracy": last.task_prediction_accuracy,
     }
+    if all(matrix):
+        values["average_anytime_accuracy"] = sum(accuracies) / len(accuracies)
+        values["plasticity"] = plasticity(matrix)
     if len(matrix) > 1:
+        values["recency_bias"] = last.recency_bias
+    if all(matrix) and len(matrix) > 1:
         values["forgetting"] = forgetting(matrix)
         values["forgetting_zero_gains"] = forgetting_zero_gains(matrix)
         values["backward_transfer"] = backward_transfer(matrix)
-        values["recency_bias"] = last.recency_bias
     if last.readout_accuracy is not None:
         values["readout_accuracy"] = last.readout_accuracy
         values["lost/heads"] = last.readout_accuracy - last.accuracy

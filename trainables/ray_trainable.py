@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from trainables.trainer import SequentialTrainer, TaskResult
 
 RESUME_FROM = "resume_from"
+EVALUATE_AFTER = "evaluate_after"
 MICRO_BATCH = "optim.micro_batch"
 OUT_OF_MEMORY = "out_of_memory"
 # What a trial that failed in its first task leaves in place of a checkpoint.
@@ -37,10 +39,14 @@ class ContinualTrainable(tune.Trainable):
     the first step begins, unless Ray restores a checkpoint of its own before: by then the folder
     may be gone. One that is missing or broken is an error, since nothing here could tell whether
     starting from scratch is what a person wants.
+
+    It may hold "evaluate_after" too, the numbers of tasks after which held-out images are
+    evaluated (also after the last of the stream); after others `accuracy_row` is empty.
     """
 
     _trainer: "SequentialTrainer"
     _params: dict[str, Any]
+    _evaluate_after: Sequence[int] | None
     # The folder to start from, until that has happened.
     _resume: Path | None
     # A task boundary as a file of this process's own, for a second try, and its tasks.
@@ -55,6 +61,7 @@ class ContinualTrainable(tune.Trainable):
         """Builds the trainer on the GPU that Ray assigned, else on the CPU."""
         self._params = dict(config)
         resume = self._params.pop(RESUME_FROM, None)
+        self._evaluate_after = self._params.pop(EVALUATE_AFTER, None)
         self._resume = None if resume is None else Path(resume)
         self._kept, self._kept_tasks, self._seen = None, 0, 0
         self._failed = self._reduced = False
@@ -134,7 +141,8 @@ class ContinualTrainable(tune.Trainable):
         # Ray leaves all GPUs visible to a process that it assigned none.
         assigned = get_runtime_context().get_accelerator_ids().get("GPU")
         device = "cuda" if assigned and torch.cuda.is_available() else "cpu"
-        self._trainer = SequentialTrainer(TrialConfig.from_params(self._params), device)
+        config = TrialConfig.from_params(self._params)
+        self._trainer = SequentialTrainer(config, device, self._evaluate_after)
 
     def _divisible(self) -> bool:
         """Whether a batch may go through the network in parts."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ FREE_KEYS = ("optim.micro_batch",)
 class TaskResult:
     """What training one task gave: `task` counts tasks seen, from 1.
 
-    `accuracy_row` holds the accuracy on each task seen, in [0, 1], on the stream's split.
+    `accuracy_row` holds the accuracy on each task seen, in [0, 1], on the stream's split; it is
+    empty, and no metric is of accuracies, where nothing was evaluated.
     """
 
     task: int
@@ -53,11 +55,19 @@ class SequentialTrainer:
 
     All randomness comes from one generator, so that a run resumed at a task boundary equals the
     uninterrupted one bit for bit on a CPU. The network stays in evaluation mode while training,
-    as in the released InfLoRA code: batch norm keeps its pretrained statistics.
+    as in the released InfLoRA code: batch norm keeps its pretrained statistics. Held-out images are
+    evaluated after the numbers of tasks in `evaluate_after`, and after the last task of the stream
+    (None: after every task); that changes nothing else.
     """
 
-    def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        device: str = "cpu",
+        evaluate_after: Collection[int] | None = None,
+    ) -> None:
         self.config = config
+        self._evaluate_after = evaluate_after
         self._device = torch.device(device)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._stream = class_incremental(config.data, config.seed, self._device)
@@ -72,6 +82,7 @@ class SequentialTrainer:
         self._method = create_method(config.method, context)
         self._frozen = FrozenFeatures(self._model, config)
         self._evaluator = Evaluator(self._model, self._method, self._stream, self._frozen)
+        # An empty row after a task that was not evaluated.
         self._matrix: list[tuple[float, ...]] = []
         self._accuracies: list[float] = []
         # The least accuracy on each old task while a task was learned, where that is watched.
@@ -115,7 +126,7 @@ class SequentialTrainer:
         return tuple(loads)
 
     def train_task(self) -> TaskResult:
-        """Trains the next task and evaluates all tasks seen.
+        """Trains the next task and evaluates all tasks seen, where that is due.
 
         RuntimeError if there is no task left. FloatingPointError if the training loss, the
         weights or the scores are not finite. torch.OutOfMemoryError if the device has too
@@ -145,22 +156,26 @@ class SequentialTrainer:
         if self._reads_out(task):
             read_out = self._evaluator.fit_read_out()
             clock.lap("diagnose")
-        evaluation = self._evaluator.evaluate(task.index + 1, read_out)
-        clock.lap("evaluate")
-        self._matrix.append(evaluation.per_task)
-        self._accuracies.append(evaluation.accuracy)
+        row: tuple[float, ...] = ()
+        if self._evaluates(task):
+            evaluation = self._evaluator.evaluate(task.index + 1, read_out)
+            clock.lap("evaluate")
+            row = evaluation.per_task
+            self._accuracies.append(evaluation.accuracy)
+        self._matrix.append(row)
         split = self._stream.split
-        recorded |= metrics.summarise(self._matrix, self._accuracies, evaluation, split)
+        if row:
+            recorded |= metrics.summarise(self._matrix, self._accuracies, evaluation, split)
         if watch is not None:
             # As far as the old tasks go: the newest has no earlier accuracy.
-            self._lows.append(tuple(map(min, watch.lows, evaluation.per_task)))
+            self._lows.append(tuple(map(min, watch.lows, row)))
             recorded |= metrics.while_learning(self._matrix, self._lows, split)
         recorded |= clock.seconds | usage.memory(self._state(), self._device)
         images = 0 if loss is None else len(trained_on) * epochs
         recorded["time/images_per_second"] = images / max(train_seconds, 1e-9)
         if loss is not None:
             recorded["train/loss"] = loss
-        return TaskResult(self.tasks_seen, recorded, evaluation.per_task)
+        return TaskResult(self.tasks_seen, recorded, row)
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint at a task boundary; a torn file is never visible."""
@@ -216,6 +231,11 @@ class SequentialTrainer:
         """Whether test images are held out: only then anything is paid for diagnoses of them."""
         return self._stream.split == "test"
 
+    def _evaluates(self, task: Task) -> bool:
+        """Whether the tasks seen are evaluated after `task`."""
+        after = self._evaluate_after
+        return after is None or task is self._stream[-1] or task.index + 1 in after
+
     def _reads_out(self, task: Task) -> bool:
         """Whether it is measured after `task` what the features are worth."""
         return self._confirms and self.config.diagnostics and task is self._stream[-1]
@@ -223,7 +243,8 @@ class SequentialTrainer:
     def _watch(self, clock: usage.Clock) -> Watch | None:
         """What evaluates old tasks while the next one is trained, where that is asked for."""
         every = self.config.evaluation.during
-        if every is None or not self._confirms:
+        # Drops are measured from the accuracy after the task before.
+        if every is None or not self._confirms or self._evaluate_after is not None:
             return None
         return Watch(self._evaluator, self.tasks_seen, every, clock)
 

@@ -91,7 +91,8 @@ def _losses(trial: TrialRecord) -> dict[int, float]:
     """By task from the second on, the mean accuracy that the earlier tasks lost in it."""
     means = {}
     for before, after in pairwise(trial.tasks):
-        if after.task == before.task + 1 and before.accuracy_row:
+        # Of trials that are not evaluated after every task some rows are empty.
+        if after.task == before.task + 1 and before.accuracy_row and after.accuracy_row:
             rows = zip(before.accuracy_row, after.accuracy_row, strict=False)
             means[after.task] = math.fsum(old - new for old, new in rows) / len(before.accuracy_row)
     return {task: mean for task, mean in means.items() if math.isfinite(mean)}

@@ -61,6 +61,10 @@ def _unusual(spec: StudySpec) -> list[str]:
     if spec.further_seeds:
         first, most = len(spec.first_seeds), len(spec.first_seeds) + len(spec.further_seeds)
         lines.append(f"  {first} seeds a cell, and up to {most} while a contrast is undecided")
+    if search.space != "none" and spec.every_task_for is not None:
+        lines.append(
+            f"  search trials are evaluated after every task, which {spec.every_task_for} needs"
+        )
     if search.compare:
         lines.append("  whole_stream runs beside it, for comparison")
     if spec.sampler != StudySpec.model_fields["sampler"].default:

@@ -15,6 +15,8 @@ from study.search import Rungs, Start, StudySearch
 
 # The key of a trial's config that holds the folder of the checkpoint it goes on from.
 RESUME_FROM = "resume_from"
+# The key of a trial's config that lists the numbers of tasks after which it is evaluated.
+EVALUATE_AFTER = "evaluate_after"
 METRICS = "metrics/"
 
 
@@ -64,7 +66,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The flat params of the next trial; None while waiting; FINISHED when all are out.
 
-        Those of a trial that goes on have `resume_from` as well, the folder of its checkpoint.
+        Those of a trial that goes on have `resume_from` as well, the folder of its checkpoint, and
+        those of one that is not evaluated after every task `evaluate_after`.
         """
         start = self._search.next()
         if not isinstance(start, Start):
@@ -73,11 +76,15 @@ class StudySearcher(Searcher):
         trial = start.trial
         self._planned[trial_id] = trial
         self._folders[trial_id] = f"{trial.id}-{start.times}" if start.times else trial.id
+        params = dict(trial.params)
+        evaluated = self._search.evaluated(trial)
+        if evaluated is not None:
+            params[EVALUATE_AFTER] = evaluated
         if not start.goes_on:
-            return dict(trial.params)
+            return params
         folder, task, problem = self._checkpoints.start_of(trial.id)
         self._journal.append(records.continued(trial.id, task, problem, self._gpus))
-        return {**trial.params, **({} if folder is None else {RESUME_FROM: str(folder)})}
+        return {**params, **({} if folder is None else {RESUME_FROM: str(folder)})}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Hands on the metrics of a trial that goes on."""

@@ -58,10 +58,11 @@ def run_study(
         past: the trials of the journal's history as the plan has them.
         stopped: asked several times a second; once it is true, running trials are ended.
         trainable: `ContinualTrainable`, or what takes its place: its config is the flat params,
-            and `resume_from`, a checkpoint's folder, where a trial goes on; each step learns one
-            task and returns task, metrics, accuracy_row, and the metrics at top level under their
-            names. Where a trial cannot go on, it returns done, failed (why), reason and the last
-            task instead.
+            and `resume_from`, a checkpoint's folder, where a trial goes on, and `evaluate_after`,
+            numbers of tasks, where it is not evaluated after each. Each step learns one task and
+            returns task, metrics, accuracy_row, and the metrics at top level under their names.
+            Where a trial cannot go on, it returns done, failed (why), reason and the last task
+            instead.
 
     Returns:
         True when the study ran to its end, False when it was stopped.

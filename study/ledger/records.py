@@ -108,7 +108,10 @@ def task(
     host: str | None = None,
     device: str | None = None,
 ) -> Record:
-    """What a trial measured after `task` tasks; `accuracy_row` is the accuracy on tasks 1..task."""
+    """What a trial measured after `task` tasks; `accuracy_row` is the accuracy on tasks 1..task.
+
+    It is empty, and no metric is of accuracies, where the trial was not evaluated.
+    """
     return {"kind": "task", **locals()}
 
 

@@ -78,6 +78,8 @@ class CellRecord:
 class TaskRecord:
     """What was measured after `task` tasks; `accuracy_row` is the accuracy on tasks 1..task.
 
+    It is empty where a search trial was not evaluated.
+
     Metrics without a finite value are left out.
     """
 

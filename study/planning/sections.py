@@ -4,7 +4,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import MinLen
@@ -70,6 +70,14 @@ LATER_TASKS_ONLY = (
     "val/forgetting_zero_gains",
     "val/backward_transfer",
     "val/recency_bias",
+)
+# What the accuracies after every task are needed for; a search that skips some does not have it.
+OF_EVERY_TASK = (
+    "average_anytime_accuracy",
+    "forgetting",
+    "forgetting_zero_gains",
+    "backward_transfer",
+    "plasticity",
 )
 
 
@@ -188,6 +196,13 @@ class Search(BaseModel):
     """Folder of a past study, whose best settings come next; it must still be there when the study
     is resumed."""
 
+    evaluate: Annotated[
+        Literal["rungs", "every_task"] | None, Must("'rungs', 'every_task' or null")
+    ] = None
+    """When search trials evaluate the tasks seen: at the pruner's rungs and after their last task
+    alone, or after every task, as confirmations do (null: rungs, unless the objective or the
+    pruner's criterion is of the accuracies after every task)."""
+
     @classmethod
     def full_form(cls, plain: Any) -> Any:
         """The section with its keys, from these or from what its space is, alone."""
@@ -247,6 +262,15 @@ class Pruner(BaseModel):
     forgetting_weight: Share | None = None
     """Weight of the forgetting in criterion accuracy_minus_forgetting (null: 1)."""
 
+    def rungs(self, tasks: int) -> tuple[int, ...]:
+        """The numbers of tasks at which trials are compared: none after all `tasks` of a search."""
+        found = []
+        rung = self.first_rung
+        while self.kind == "asha" and rung < tasks:
+            found.append(rung)
+            rung *= self.reduction
+        return tuple(found)
+
     @field_validator("forgetting_weight")
     @classmethod
     def _check_weight(cls, weight: float | None, info: ValidationInfo) -> float | None:
@@ -257,6 +281,17 @@ class Pruner(BaseModel):
                 f"{FORGETTING_CRITERION} only, but got {weight} for {criterion}."
             )
         return weight
+
+
+def reader_of_every_task(objective: Iterable[str], pruner: Pruner) -> str | None:
+    """What of a study needs the accuracies after every task, in words; None where nothing does."""
+    for metric in objective:
+        if metric.removeprefix("val/") in OF_EVERY_TASK:
+            return f"objective {metric}"
+    needing = (OF_EVERY_TASK[0], FORGETTING_CRITERION)
+    if pruner.kind != "none" and pruner.criterion in needing:
+        return f"pruner.criterion {pruner.criterion}"
+    return None
 
 
 class Budget(BaseModel):

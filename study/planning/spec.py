@@ -32,6 +32,7 @@ from study.planning.sections import (
     Pruner,
     Resources,
     Search,
+    reader_of_every_task,
 )
 
 Sampler: TypeAlias = Literal["tpe", "multivariate_tpe", "gp", "nsga2", "random", "grid", "qmc"]
@@ -210,6 +211,18 @@ class StudySpec(BaseModel):
         """How many seeds are the search's alone."""
         return 1 if self.search.protocol == "transfer" else 0
 
+    @property
+    def every_task_for(self) -> str | None:
+        """What needs the accuracies of search trials after every task; None where nothing does."""
+        return reader_of_every_task(self.objective, self.pruner)
+
+    def evaluated(self, role: str, tasks: int) -> tuple[int, ...] | None:
+        """The numbers of tasks after which a trial that sees `tasks` is evaluated; None: each."""
+        evaluate = self.search.evaluate or ("every_task" if self.every_task_for else "rungs")
+        if role != "search" or evaluate == "every_task":
+            return None
+        return (*self.pruner.rungs(tasks), tasks)
+
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "StudySpec":
         """Reads a study file and applies `overrides` ("key=value", the value in YAML).
@@ -253,6 +266,13 @@ class StudySpec(BaseModel):
                 raise ValueError(
                     f"pruner.criterion must be one of {list(criteria[1:])}, or pruner.kind none, "
                     f"where there are several objectives, but got {value.criterion!r}."
+                )
+        if info.field_name == "pruner" and info.data.get("search", Search()).evaluate == "rungs":
+            reader = reader_of_every_task(objective, value)
+            if reader is not None:
+                raise ValueError(
+                    f"search.evaluate must be every_task for {reader}, which is of the accuracies "
+                    f"after every task, but got 'rungs'."
                 )
         if info.field_name == "seeds" and not isinstance(value, UntilDecided):
             if len(value) > MOST_SEEDS:

@@ -38,11 +38,7 @@ class Rungs:
         self._pruner = pruner
         self._sign = sign
         self._metric = metric
-        self._rungs: dict[int, dict[str, float]] = {}
-        rung = pruner.first_rung
-        while pruner.kind == "asha" and rung < tasks:
-            self._rungs[rung] = {}
-            rung *= pruner.reduction
+        self._rungs: dict[int, dict[str, float]] = {rung: {} for rung in pruner.rungs(tasks)}
 
     @property
     def tasks(self) -> tuple[int, ...]:

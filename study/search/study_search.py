@@ -140,6 +140,10 @@ class StudySearch:
             outcome = _outcome("failed" if failed else seen, reason)
             self._searches[trial.cell].tell(trial.id, curve, outcome)
 
+    def evaluated(self, trial: PlannedTrial) -> tuple[int, ...] | None:
+        """The numbers of tasks after which a trial is evaluated; None: each."""
+        return self._spec.evaluated(trial.role, trial.tasks)
+
     def restarts(self, trial: PlannedTrial) -> int:
         """How often a trial was handed out again, in this session."""
         return self._restarts.count(trial)

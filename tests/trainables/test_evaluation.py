@@ -1,5 +1,6 @@
 """Diagnoses: what they measure; search trials do not pay for them; they change nothing."""
 
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from tests.trainables.test_readout import by_hand
-from tests.trainables.trials import comparable, results_of, run, same, tiny, trained
+from tests.trainables.trials import comparable, results_of, run, same, tiny, trained, weights
 from trainables import evaluation
 from trainables.config import catalog
 from trainables.data.stream import joined
@@ -17,6 +18,7 @@ from trainables.trainer import SequentialTrainer, TaskResult
 CONFIRM = {"data.evaluation": "test"}
 WATCHED = {**CONFIRM, "evaluation.during": 1}
 DIAGNOSED = ("lost/heads", "lost/inference", "readout_accuracy")
+OF_EVERY_TASK = ("average_anytime_accuracy", "plasticity", "forgetting", "backward_transfer")
 WHILE_LEARNING = ("minimum_accuracy", "stability_gap")
 
 
@@ -89,6 +91,30 @@ def test_a_network_that_never_changes_sees_no_held_out_image_again(
         trainer._evaluator.evaluate(trainer.tasks_seen)
     held_out = sum(len(task.held_out) for task in trainer._stream)
     assert seen == (0 if method == "linear_heads" else held_out) and held_out
+
+
+@pytest.mark.parametrize("method", ["inflora", "dual_prompt", "nearest_mean"])
+def test_what_is_evaluated_when_changes_nothing_else(method: str, tmp_path: Path) -> None:
+    """After the second of four tasks and the last; with a stop between, and without."""
+    every, some = (SequentialTrainer(tiny(method), evaluate_after=at) for at in (None, (2,)))
+    of_all = run(every)
+    found = run(some, 1)
+    some.save(tmp_path)
+    some = SequentialTrainer(tiny(method), evaluate_after=(2,))
+    some.restore(tmp_path)
+    found += run(some)
+    ends = {"val/accuracy", "val/task_known_accuracy", "val/recency_bias"}
+    of_every_task = {f"val/{name}" for name in OF_EVERY_TASK}
+    for one, result in zip(of_all, found, strict=True):
+        evaluated = result.task in (2, 4)
+        assert result.accuracy_row == (one.accuracy_row if evaluated else ())
+        ours, theirs = comparable(result), comparable(one)
+        left_out = {name for name in theirs if name.startswith(("val/", "prompt/"))}
+        assert theirs.keys() - ours.keys() <= left_out and ours.keys() <= theirs.keys()
+        assert ours == {name: theirs[name] for name in ours}
+        assert bool(ends <= ours.keys()) == evaluated and not of_every_task & ours.keys()
+        assert evaluated == ("time/evaluate_seconds" in result.metrics)
+    assert same(weights(every), weights(some))
 
 
 def test_old_tasks_are_evaluated_every_so_many_steps() -> None:

@@ -87,6 +87,12 @@ def study_forecast(plan: Plan, costs: Costs, gpu: float | None, slots: int | Non
         gpu: GPUs that a trial takes; None if that is not known.
         slots: trials that run at the same time; None if that is not known.
     """
+    costs = {
+        (cell.id, role): costs[cell.id, role].evaluated(plan.spec.evaluated(role, seen))
+        for cell in plan.cells
+        for role, seen in (("search", cell.search_tasks), ("confirm", cell.tasks))
+        if (cell.id, role) in costs
+    }
     cells = tuple(_cell(plan, cell, costs) for cell in plan.cells)
     searching = [cell.search_hours for cell in cells]
     confirming = [cell.confirm_hours for cell in cells]
@@ -123,13 +129,12 @@ def tasks_left(pruner: Pruner, trials: int, tasks: int) -> tuple[float, ...]:
     """
     left = float(trials)
     trained = []
-    rung = pruner.first_rung if pruner.kind == "asha" else tasks
+    rungs = pruner.rungs(tasks)
     for task in range(1, tasks + 1):
         trained.append(left)
-        if task == rung and task < tasks:
+        if task in rungs:
             arrivals = range(1, max(1, round(left)) + 1)
             left *= sum(math.ceil(k / pruner.reduction) / k for k in arrivals) / len(arrivals)
-            rung *= pruner.reduction
     return tuple(trained)
 
 

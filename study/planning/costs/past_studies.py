@@ -97,9 +97,10 @@ def _finished(study: StudyRecords) -> list[_PastTrial]:
 def _cost(chosen: Sequence[_PastTrial], near: int, tasks: int) -> TrialCost:
     """The mean of trials of `near` tasks, stretched to `tasks`."""
     ratio = near / tasks
-    evaluation = [_mean(chosen, at, EVALUATION) for at in range(near)]
+    evaluation = _evaluations(chosen, near)
     training = [
-        fmean(entry.trial.tasks[at].compute_seconds for entry in chosen) - evaluation[at]
+        fmean(entry.trial.tasks[at].compute_seconds for entry in chosen)
+        - _mean(chosen, at, EVALUATION)
         for at in range(near)
     ]
     # As far along the stream as task `at` of the new one.
@@ -114,7 +115,27 @@ def _cost(chosen: Sequence[_PastTrial], near: int, tasks: int) -> TrialCost:
         record_bytes=fmean(entry.record_bytes for entry in chosen) / ratio,
         device_bytes=max(peaks) or None,
         source="past trials",
+        evaluation=tuple(evaluation[at] for at in along),
     )
+
+
+def _evaluations(chosen: Sequence[_PastTrial], tasks: int) -> list[float]:
+    """Seconds of an evaluation after each task; where no trial did one, a share of the next."""
+    known: dict[int, float] = {}
+    for at in range(tasks):
+        seconds = [
+            metrics[EVALUATION]
+            for entry in chosen
+            if EVALUATION in (metrics := entry.trial.tasks[at].metrics)
+        ]
+        if seconds:
+            known[at] = fmean(seconds)
+    found = []
+    for at in range(tasks):
+        # The images of all tasks seen are evaluated.
+        later = min((task for task in known if task >= at), default=None)
+        found.append(0.0 if later is None else known[later] * (at + 1) / (later + 1))
+    return found
 
 
 def _mean(chosen: Sequence[_PastTrial], at: int, metric: str) -> float:

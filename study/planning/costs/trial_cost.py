@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from study.planning import space
@@ -54,6 +54,8 @@ MEMORY_KEYS = (
 class TrialCost:
     """One trial over the whole stream: seconds of each task, seconds beside tasks, bytes.
 
+    `seconds` are of trials that are evaluated after every task, of which that takes `evaluation`.
+
     `checkpoint_bytes` is that of the last checkpoint, None where it is not known, `record_bytes`
     the trial's part of the ledger; `device_bytes` is None where no GPU was used.
     """
@@ -64,6 +66,20 @@ class TrialCost:
     record_bytes: float
     device_bytes: float | None
     source: str
+    evaluation: tuple[float, ...] = ()
+
+    def evaluated(self, after: Collection[int] | None) -> "TrialCost":
+        """The cost where it is evaluated after some numbers of tasks alone (None: after each)."""
+        if after is None or not self.evaluation:
+            return self
+        seconds = (
+            whole if task in after else max(0.0, whole - part)
+            for task, (whole, part) in enumerate(
+                zip(self.seconds, self.evaluation, strict=True), start=1
+            )
+        )
+        left = (part if task in after else 0.0 for task, part in enumerate(self.evaluation, 1))
+        return replace(self, seconds=tuple(seconds), evaluation=tuple(left))
 
     def hours(self, tasks: int) -> float:
         """Hours until `tasks` tasks are trained."""
@@ -149,12 +165,10 @@ def extrapolate(measured: Measured, loads: Sequence[Load], params_bytes: int = 0
     each = few / load.held_out
     if images > load.held_out:
         each = min(each, max(0.0, (many - few) / (images - load.held_out)))
+    evaluation = tuple(max(0.0, few + each * (task.held_out - load.held_out)) for task in loads)
     seconds = tuple(
-        passes * task.new
-        + training * task.epoch
-        + max(0.0, few + each * (task.held_out - load.held_out))
-        + each * task.diagnosed
-        for task in loads
+        passes * task.new + training * task.epoch + part + each * task.diagnosed
+        for task, part in zip(loads, evaluation, strict=True)
     )
     tasks = len(loads)
     checkpoints = [metrics["memory/checkpoint_bytes"] for metrics in measured.metrics]
@@ -167,6 +181,7 @@ def extrapolate(measured: Measured, loads: Sequence[Load], params_bytes: int = 0
         record_bytes=params_bytes + sum(lines),
         device_bytes=device_need(measured.device_bytes, tasks) if measured.device_bytes else None,
         source="a probe",
+        evaluation=evaluation,
     )
 
 

@@ -55,8 +55,9 @@ def test_what_is_unusual_is_said() -> None:
         budget={"gpu_hours": 5, "wall_hours": 0.5},
         resources={"gpu": 1},
     )
-    assert describe(plan)[1:6] == [
+    assert describe(plan)[1:7] == [
         "  searches see the first 2 tasks only",
+        "  search trials are evaluated after every task, which objective val/forgetting needs",
         "  whole_stream runs beside it, for comparison",
         "  sampler: random",
         "  every setting on a cell's front is confirmed: val/accuracy max, val/forgetting min",

@@ -38,12 +38,14 @@ def test_trials_are_handed_out_by_tunes_ids_to_the_last_one(tmp_path: Path) -> N
     searcher = searcher_of(study, tmp_path)
     params = searcher.suggest("a")
     trial = searcher.planned("a")
-    assert params == dict(trial.params) and searcher.folder("a") == trial.id
+    # Its rungs would be at tasks that it does not see.
+    assert params == {**trial.params, "evaluate_after": (2,)}
+    assert searcher.folder("a") == trial.id
     assert searcher.suggest("b") is None
     searcher.on_trial_result("a", {"task": 1, "metrics/val/accuracy": 0.4, "other": 1})
     searcher.on_trial_complete("a", {"task": 2, "metrics/val/accuracy": 0.6})
     for ray_id in ("c", "d"):
-        searcher.suggest(ray_id)
+        assert searcher.suggest(ray_id) == dict(searcher.planned(ray_id).params)
         assert searcher.planned(ray_id).role == "confirm"
         assert study.of("winner")[0]["value"] == 0.6
     for ray_id in ("c", "d"):
@@ -105,7 +107,7 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_if_it_is_whole(
     params = searcher.suggest("a")
     assert isinstance(params, dict)
     assert params.pop("resume_from", None) == (None if damaged else str(path.parent))
-    assert params == dict(trial.params) and searcher.planned("a") == trial
+    assert params == {**trial.params, "evaluate_after": (2,)} and searcher.planned("a") == trial
     (mark,) = second.of("continued")
     assert mark["from_task"] == (0 if damaged else 1)
     assert (mark["problem"] is None) != damaged

@@ -99,6 +99,17 @@ def test_hours_count_every_trial_and_pruning_spares_some() -> None:
     assert (record["gpu_hours"], record["wall_hours"]) == (found.gpu_hours, found.wall_hours)
 
 
+def test_search_trials_that_evaluate_at_rungs_are_spared_the_rest() -> None:
+    """Evaluated after 1 and 4 of 4 tasks, of which each evaluation takes 4 of 10 seconds."""
+    plan = one_cell(trials=1, pruner={"first_rung": 1, "reduction": 4})
+    trial = replace(cost(10.0), evaluation=(4.0,) * 4)
+    found = study_forecast(plan, costs_of(plan, trial), gpu=0, slots=1)
+    assert found.most_hours == pytest.approx((3 + 32 + 2 * 43) / 3600)
+    every = one_cell(trials=1, pruner={"kind": "none"}, search={"evaluate": "every_task"})
+    found = study_forecast(every, costs_of(every, trial), gpu=0, slots=1)
+    assert found.most_hours == pytest.approx(3 * 43 / 3600)
+
+
 def test_a_study_takes_as_long_as_a_search_and_a_confirmation() -> None:
     plan = one_cell(trials=2)
     found = study_forecast(plan, costs_of(plan, cost(10.0)), gpu=0, slots=1000)

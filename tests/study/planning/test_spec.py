@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from study.commands.plan import describe
 from study.errors import InvalidStudyError
+from study.planning.plan import make_plan
 from study.planning.sections import Pruner, Resources, Search
 from study.planning.spec import StudySpec
 
@@ -181,6 +183,15 @@ def test_all_mistakes_are_told_at_once_a_line_each(load: Load, tmp_path: Path) -
         ("search={protocl: transfer}", "unknown search key 'protocl'.*Did you mean 'protocol'"),
         ("search={protocol: first_k_tasks}", "search.first_tasks must be a whole number of at"),
         ("search={first_tasks: 3}", "search.first_tasks must be given for .* first_k_tasks only"),
+        (
+            "search={evaluate: rungs} & objective=[val/accuracy, val/forgetting] "
+            "& pruner={kind: none}",
+            "search.evaluate must be every_task for objective val/forgetting, .* but got 'rungs'",
+        ),
+        (
+            "search={evaluate: rungs} & pruner={criterion: average_anytime_accuracy}",
+            "search.evaluate must be every_task for pruner.criterion average_anytime_accuracy",
+        ),
         ("search={confirm_on: [{data.tasks: 3}]}", "search.confirm_on must be .* transfer only"),
         ("search={compare: true}", "search.compare must be false for .* whole_stream"),
         ("search={protocol: transfer, compare: true}", "search.compare must be false for .*trans"),
@@ -205,6 +216,29 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}/study.yaml: {message}"):
         load(*override.split(" & "))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "after"),
+    [
+        ([], (3, 9, 20)),
+        (["pruner={kind: none}"], (20,)),
+        (["search={evaluate: every_task}"], None),
+        (["objective=val/backward_transfer"], None),
+        (["pruner={criterion: accuracy_minus_forgetting}"], None),
+        (["pruner={kind: none, criterion: average_anytime_accuracy}"], (20,)),
+        (["objective=memory/subspace_bytes", "pruner={criterion: accuracy}"], (3, 9, 20)),
+    ],
+)
+def test_searches_evaluate_at_rungs_and_the_end_unless_something_needs_more(
+    load: Load, overrides: list[str], after: tuple[int, ...] | None
+) -> None:
+    spec = load(*overrides)
+    assert spec.evaluated("search", 20) == after
+    assert spec.evaluated("confirm", 20) is None
+    needing = bool(after is None and spec.search.evaluate is None)
+    said = [line for line in describe(make_plan(spec)) if "after every task" in line]
+    assert len(said) == needing
 
 
 @pytest.mark.parametrize(
