@@ -48,7 +48,8 @@ class ImageSet:
         A trial's seed moves classes, and not what is used of them or in which order.
         """
         _, counts = torch.unique_consecutive(self.labels, return_counts=True)
-        return self.rows.split(counts.tolist())
+        runs: tuple[Tensor, ...] = self.rows.split(counts.tolist())
+        return runs
 
     def first(self, count: int) -> "ImageSet":
         """The first `count` of its images."""

@@ -87,11 +87,11 @@ def study_forecast(plan: Plan, costs: Costs, gpu: float | None, slots: int | Non
         gpu: GPUs that a trial takes; None if that is not known.
         slots: trials that run at the same time; None if that is not known.
     """
+    seen = {cell.id: cell.search_tasks for cell in plan.cells}
+    # Confirmations are evaluated after every task.
     costs = {
-        (cell.id, role): costs[cell.id, role].evaluated(plan.spec.evaluated(role, seen))
-        for cell in plan.cells
-        for role, seen in (("search", cell.search_tasks), ("confirm", cell.tasks))
-        if (cell.id, role) in costs
+        (cell, role): cost.evaluated(plan.spec.evaluated(role, seen[cell]))
+        for (cell, role), cost in costs.items()
     }
     cells = tuple(_cell(plan, cell, costs) for cell in plan.cells)
     searching = [cell.search_hours for cell in cells]
