@@ -59,12 +59,16 @@ class Display:
         self._is_shown = False
         self._live = Live(
             console=console,
-            get_renderable=lambda: (self._is_shown and self._beside.tried(self._shown)) or "",
+            get_renderable=self._drawn,
             refresh_per_second=2,
             vertical_overflow="visible",
             # Errors that go elsewhere stay there; at the terminal they stand above the table.
             redirect_stderr=sys.stderr.isatty(),
         )
+
+    def _drawn(self) -> RenderableType:
+        shown = self._beside.tried(self._shown) if self._is_shown else None
+        return "" if shown is None else shown
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:

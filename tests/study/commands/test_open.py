@@ -65,8 +65,13 @@ def test_page_and_runs_are_opened_where_there_is_a_browser(
         yield "http://127.0.0.1:5000/#/experiments/1", None
 
     opened: list[str] = []
+
+    def note(address: str) -> bool:
+        opened.append(address)
+        return True
+
     monkeypatch.setattr(open_study, "served", served)
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) is None)
+    monkeypatch.setattr(webbrowser, "open", note)
     for name in open_study.SCREENS:
         monkeypatch.delenv(name, raising=False)
     if screen:
