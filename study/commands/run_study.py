@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -47,7 +48,7 @@ from study.planning.data import (
 from study.planning.openings import opening_records, resuming_records
 from study.report import rewritten
 from study.search import PastTrials
-from study.system import keep_output, output_is_lost, say
+from study.system import keep_output, output_is_lost, own_command, say
 
 
 def begin_study(
@@ -107,6 +108,8 @@ def _session(
     study: StudyRecords | None = None
     pages: list[str] = []
     keep_output(folder.console_log)
+    own_report = ["--report", str(folder.path.resolve())]
+    rewriting = functools.partial(own_command, "study.run", own_report)
     with catch_interrupts() as interrupts:
         console = Console()
         try:
@@ -115,7 +118,7 @@ def _session(
             raise MistakeError(str(storage_error(folder, error))) from error
         with contextlib.suppress(LostError), tracked(plan.spec, folder) as pages:
             try:
-                with contextlib.closing(ledger), rewritten(folder):
+                with contextlib.closing(ledger), rewritten(rewriting):
                     _run(plan, folder, ledger, console, interrupts, history, past, opening, splits)
             except LostError as error:
                 # At once: what follows may take a while, or not come to its end.

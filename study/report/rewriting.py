@@ -5,10 +5,9 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from study.ledger import StudyFolder
-from study.system import own_command, own_environment, say
+from study.system import own_environment, say
 
 REWRITE_SECONDS = 180
 """How often it is written, and loads itself again."""
@@ -17,20 +16,19 @@ REST = 5
 
 
 @contextlib.contextmanager
-def rewritten(folder: StudyFolder) -> Iterator[None]:
-    """Writes the page of the study in `folder` anew every few minutes while it is active.
+def rewritten(command: Callable[[], list[str]]) -> Iterator[None]:
+    """Writes a study's page anew every few minutes while it is active, by running a command.
 
-    A process of its own does it, at the lowest priority, and is ended where it is not done at the
-    end. The first one that fails is the last, and said.
+    Each run is a process of the lowest priority, and is ended where it is not done at the end. The
+    first one that fails is the last, and said.
     """
     over, started = threading.Event(), list[subprocess.Popen[str]]()
-    command = own_command("study.run", ["--report", str(folder.path.resolve())])
 
     def write() -> None:
         rest: float = REWRITE_SECONDS
         while not over.wait(rest):
             begin = time.monotonic()
-            problem = _written(command, started, over)
+            problem = _written(command(), started, over)
             if problem is not None:
                 if not over.is_set():
                     say(f"Writing the page failed ({problem}): it is written at the end.", True)
