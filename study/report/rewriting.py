@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from study.system import own_environment, say
 
-REWRITE_SECONDS = 180
+REWRITE_SECONDS = 240
 """How often it is written, and loads itself again."""
 REST = 5
 """How much longer than it takes to write it is left alone at least."""
