@@ -14,6 +14,7 @@ from study.report.section import MOST_CELLS, Findings, Folded, Picture, Section,
 from study.report.sections.answers import (
     answer,
     comparisons,
+    described,
     health_checks,
     losses,
     published,
@@ -114,7 +115,7 @@ def test_a_section_draws_its_cells(file: page.SectionFile, study: str, axes: lis
 
 
 def test_many_groups_are_told_apart_in_a_table() -> None:
-    rows = last_table(answer.section(found(of_ranks((4, 8), (2, 3, 4, 5)))))
+    rows = last_table(described.section(found(of_ranks((4, 8), (2, 3, 4, 5)))))
     assert [row["highest"] for row in rows] == ["rank 8"] * 4
 
 
