@@ -52,6 +52,7 @@ def test_who_does_not_confirm_or_asks_for_none_pays_for_none(
         assert not [name for name in result.metrics if name.split("/", 1)[1] in DIAGNOSED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", catalog.methods())
 def test_measuring_changes_no_bit(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     measured, plain = (SequentialTrainer(tiny(method, some)) for some in (WATCHED, CONFIRM))

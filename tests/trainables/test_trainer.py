@@ -64,6 +64,7 @@ def test_resuming_after_any_task_equals_the_uninterrupted_run(
         assert whole[-1].metrics["alpha/pairs_kept"] < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", catalog.methods())
 @pytest.mark.parametrize("tasks", [1, 5, 12])
 def test_any_number_of_tasks_up_to_the_classes(method: str, tasks: int) -> None:

@@ -61,7 +61,7 @@ def by_rate(setting: Mapping[str, Any]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prune", [None, 0.55])
+@pytest.mark.parametrize("prune", [pytest.param(None, marks=pytest.mark.nightly), 0.55])
 def test_the_key_that_matters_leads(prune: float | None) -> None:
     result = enough(weighed(searched(by_rate, 120, prune=prune)))
     assert result.keys[0].key == LR

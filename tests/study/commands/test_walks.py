@@ -13,7 +13,7 @@ import pytest
 
 from study import run
 from study.engine.checkpoints import Checkpoints
-from study.engine.searcher import StudySearcher
+from study.engine.searcher import EVALUATE_AFTER, StudySearcher
 from study.ledger import History, Journal, StudyFolder
 from study.planning import Plan
 from study.search import PastTrials, StudySearch
@@ -102,6 +102,8 @@ def first_settings(played_by: PlayedBy) -> dict[str, Any]:
         handed_out = searcher.suggest("1")
         assert isinstance(handed_out, dict)
         settings.update(handed_out)
+        # For the trainable, not for the trainer.
+        settings.pop(EVALUATE_AFTER, None)
         sys.setprofile(None)
         return False
 

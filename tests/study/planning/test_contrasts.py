@@ -173,7 +173,10 @@ ALONE = {"method.name": ["inflora", "sd_lora"], "data.tasks": [2]}
         ({"seeds": {"at_most": 101, "until": "decided"}}, "seeds.at_most must be .* but got 101"),
         ({"seeds": {"first": 3, "until": "sure"}}, r"seeds.until must be one of \['decided'\]"),
         ({"seeds": {"first": 3}}, "the key 'until' of seeds must be present"),
-        ({"seeds": {"frist": 3, "until": "decided"}}, "unknown seeds key 'frist'; .* mean 'first'"),
+        (
+            {"seeds": {"frist": 3, "until": "decided"}},
+            "unknown seeds key 'frist'. Did you mean 'first'",
+        ),
         ({"seeds": "all"}, "seeds must be a list, but got 'all'"),
         ({"seeds": ROUNDS, "contrasts": "none"}, "contrasts must not be none with seeds until"),
         ({"seeds": ROUNDS, "grid": ALONE}, "seeds until decided must have contrasts to decide"),

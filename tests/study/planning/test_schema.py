@@ -26,6 +26,7 @@ def messages(**changes: Any) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors({**GOOD, **changes})]
 
 
+@pytest.mark.slow
 def test_it_is_a_schema_and_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"

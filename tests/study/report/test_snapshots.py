@@ -122,6 +122,7 @@ def test_the_report_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     check(f"{name}.json", laid_out(rounded(data)) + "\n")
 
 
+@pytest.mark.slow
 def test_short_answers_and_warnings() -> None:
     told = {}
     for name, records in ANSWERS.items():

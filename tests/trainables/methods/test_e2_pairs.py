@@ -43,6 +43,7 @@ def test_golden_budget_of_two() -> None:
     assert room.columns.abs().sum(1).tolist() == pytest.approx([0, 0, 1, 1])
 
 
+@pytest.mark.slow
 def test_the_threshold_is_that_of_going_down_by_steps() -> None:
     rng = np.random.default_rng(0)
     for tasks in (2, 3, 7):
