@@ -81,6 +81,7 @@ def is_base(method: str) -> bool:
 every_pair = pairs(lambda method, network: network == NETWORKS[0] or method in EVERYWHERE)
 
 
+@pytest.mark.slow
 @every_pair
 def test_reports_every_metric_and_resumes_bit_exactly(
     method: str, network: str, tmp_path: Path
@@ -135,7 +136,7 @@ def test_frozen_weights_stay(method: str, network: str) -> None:
 
 
 @pytest.mark.slow
-@every_pair
+@pairs(lambda method, network: network == NETWORKS[0])
 def test_learns_well_above_chance(method: str, network: str) -> None:
     """Over 12 classes; guessing gives 1/12 overall and 1/3 within a task."""
     changes = {

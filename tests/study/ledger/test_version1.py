@@ -79,6 +79,7 @@ def test_ranges_in_words_say_the_same_once_they_are_distributions(text: str) -> 
     assert (record["tasks"], record["search_tasks"], record["tuned_in"]) == (3, 3, None)
 
 
+@pytest.mark.slow
 def test_it_is_reported_and_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--report", str(folder)]) == 0
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))

@@ -206,6 +206,7 @@ def test_an_unfinished_study_is_reported_and_marked(tmp_path: Path, count: int) 
     assert f'data-reload="{REWRITE_SECONDS}"' in html
 
 
+@pytest.mark.slow
 def test_a_single_task_one_seed_and_no_baseline_are_drawn(tmp_path: Path) -> None:
     html = written(made_up_study(("sd_lora",), tasks=(1,), seeds=(0,), layers=1), tmp_path)
     assert "Accuracy over tasks: 1 task<" in html

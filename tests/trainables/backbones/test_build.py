@@ -20,11 +20,11 @@ from trainables.method import adapted_backbone
 
 # name, image size, adapted layers, inputs of the first, width of the features
 TIMM = [
-    ("deit_tiny_patch16_224", 32, 12, 192, 192),
+    pytest.param("deit_tiny_patch16_224", 32, 12, 192, 192, marks=pytest.mark.nightly),
     ("vit_small_patch14_dinov2", 28, 12, 384, 384),
     ("swin_s3_tiny_224", 32, 12, 96, 768),
     ("convnext_atto", 32, 24, 40, 320),
-    ("tf_efficientnet_lite0", 32, 32, 32, 1280),
+    pytest.param("tf_efficientnet_lite0", 32, 32, 32, 1280, marks=pytest.mark.nightly),
     ("resnet18", 32, 3, 64, 512),
 ]
 
@@ -79,10 +79,14 @@ def test_what_timm_cannot_do_is_said(name: str, size: int, message: str) -> None
         ("deit_tiny_distilled_patch16_224", None),
         ("swin_s3_tiny_224", None),
         ("resnet18", None),
-        ("levit_128", "size mismatch for stages.0.blocks.0.attn.attention_biases"),
+        pytest.param(
+            "levit_128",
+            "size mismatch for stages.0.blocks.0.attn.attention_biases",
+            marks=pytest.mark.nightly,
+        ),
         ("mixer_s32_224", None),
         ("mixer_b16_224", "size mismatch for blocks.0.mlp_tokens.fc1.weight"),
-        ("cait_xxs24_224", "size mismatch for pos_embed"),
+        pytest.param("cait_xxs24_224", "size mismatch for pos_embed", marks=pytest.mark.nightly),
     ],
 )
 def test_image_size_is_tried_and_so_are_the_weights(name: str, misfit: str | None) -> None:

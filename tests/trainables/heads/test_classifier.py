@@ -93,6 +93,7 @@ def test_while_a_task_is_learned_old_ones_are_told_among_old_classes() -> None:
     assert method.trained_logits(features).shape == (2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_tells_easy_classes(head: str) -> None:
     learns = {

@@ -135,7 +135,7 @@ def test_moments_of_low_rank_give_as_many_rows_in_float32(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("energy", ["sigma4", "sigma2"])
+@pytest.mark.parametrize("energy", ["sigma4", pytest.param("sigma2", marks=pytest.mark.nightly)])
 def test_icons_give_the_same_dimensions_over_50_tasks_in_every_precision(energy: Energy) -> None:
     """The default schedule of thresholds: float32 products, and a trial in bfloat16."""
     settings = {"method.name": "inflora", "data.tasks": 50, "data.train_per_class": 2}

@@ -30,6 +30,7 @@ def test_alignment_moves_old_heads_and_only_from_the_second_task_on() -> None:
     assert all(torch.equal(*pair) for pair in zip(first, same, strict=True))
 
 
+@pytest.mark.slow
 def test_alignment_lets_the_classes_of_all_tasks_be_compared() -> None:
     changes = {"data.train_per_class": 16, "optim.epochs": 8, "optim.head_lr": 0.02}
     aligned = results_of("inflora_ca", changes, 3)

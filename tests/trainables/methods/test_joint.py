@@ -62,7 +62,7 @@ def test_joint_moves_the_backbone_only_where_it_is_asked_to() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_joint_training_is_above_what_forgets(seed: int) -> None:
     last = {}
     for method in ("joint", "sequential", "sequential_lora"):
