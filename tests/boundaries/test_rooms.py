@@ -46,6 +46,7 @@ DOORS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_house_is_as_its_table_says() -> None:
     assert [*_table(), *_crowds(), *_homeless(), *_crossings(), *_packages(), *_circles()] == []
 
