@@ -44,19 +44,42 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # A test with one of these may take its time.
 UNHURRIED = ("process", "slow", "cluster", "gpu", "nightly")
 CPU_SECONDS = 1.0
+# What `unit_seconds` measured on a core on which the default study takes 213 s: 23 ms where it took
+# 395 s, brought to the other by the ratio of the two.
+UNIT_SECONDS = 0.0125
 # What a module takes that is imported for the first time, as where one test is run alone.
 SECONDS_A_MODULE = 0.01
 
 
+def unit_seconds() -> float:
+    """CPU seconds of a fixed piece of work, as this core does it now: the median of three."""
+    seconds = []
+    for _ in range(3):
+        start, total = time.process_time(), 0
+        for number in range(200_000):
+            total += number * number % 7
+        seconds.append(time.process_time() - start)
+    return sorted(seconds)[1]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Fails a test without a marker that uses more than a second of CPU in this process."""
+    """Fails a test without a marker that uses more than a second of CPU in this process.
+
+    On a slower core, or beside another process on the same one, a second is as much longer as a
+    fixed piece of work takes then.
+    """
     modules, start = len(sys.modules), time.process_time()
     yield
     used = time.process_time() - start
     allowed = CPU_SECONDS + SECONDS_A_MODULE * (len(sys.modules) - modules)
     if used > allowed and not any(item.get_closest_marker(name) for name in UNHURRIED):
-        pytest.fail(f"a test must use at most {CPU_SECONDS:g} s of CPU, but used {used:.1f} s.")
+        slower = max(1.0, unit_seconds() / UNIT_SECONDS)
+        if used > allowed * slower:
+            pytest.fail(
+                f"a test must use at most {CPU_SECONDS * slower:.1f} s of CPU on this core, but "
+                f"used {used:.1f} s."
+            )
 
 
 @pytest.fixture(scope="module", autouse=True)

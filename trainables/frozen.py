@@ -20,6 +20,7 @@ from trainables.data.batches import FORWARD_BATCH, TaskImages, to_unit
 from trainables.data.cache.cache import cache_root
 from trainables.data.cache.features import Features, KnownFeatures
 from trainables.data.cache.folders import file_name
+from trainables.data.images import ImageSource
 from trainables.data.stream import ImageSet
 
 
@@ -38,6 +39,7 @@ class FrozenFeatures:
             name: (weight, weight._version) for name, weight in model.state_dict().items()
         }
         self._known: KnownFeatures | None = None
+        self._source: ImageSource | None = None
 
     def holds(self) -> bool:
         """Whether the network is that of the start: nothing added to it, nothing written into."""
@@ -79,7 +81,9 @@ class FrozenFeatures:
         return features
 
     def _known_of(self, images: ImageSet) -> KnownFeatures | None:
-        if self._known is None and self._config is not None:
+        if images.source is not self._source and self._config is not None:
+            # Units are named by rows, which say nothing without the source that they are of.
+            self._known, self._source = None, images.source
             mark = images.source.mark
             if mark is not None:
                 name = file_name(self._config.backbone.name)
