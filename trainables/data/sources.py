@@ -1,13 +1,15 @@
 """The images of a data set with their labels and split, drawn, rendered or decoded."""
 
+import zlib
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.config import DataConfig
-from trainables.data.cache.cache import PackedImages, cached_images
+from trainables.data.cache.cache import PackedImages, cache_root, cached_images
 from trainables.data.cache.decoding import DecodedImages, stored_side
 from trainables.data.embedded import embedded_images
 from trainables.data.prepare import has_files, index_of, manifest_of
@@ -42,11 +44,13 @@ def load_arrays(config: DataConfig) -> LabelledArrays:
     no room for the decoded images.
     """
     if not has_files(config):
-        drawn, manifest = embedded_images(config)
-        _check_split(config, manifest)
-        if config.rendition != "none":
-            drawn = rendered_images(config, drawn, manifest)
-        return _labelled(drawn[:, None], manifest)
+        kept = _kept_of(config)
+        if _checksum(kept.drawn) != kept.checksum:
+            # The mapped file has changed since: it is looked at again.
+            _without_files.cache_clear()
+            kept = _kept_of(config)
+        _check_split(config, kept.manifest)
+        return kept.arrays
     index = index_of(config)
     # What a process knows of folder:NAME it reads once; files may change while it runs.
     if len(index.class_names) != config.info.classes:
@@ -60,6 +64,45 @@ def load_arrays(config: DataConfig) -> LabelledArrays:
     side = stored_side(index, config.image_size)
     images = DecodedImages(index, side) if config.cache == "off" else cached_images(index, side)
     return _labelled(images, manifest)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The arrays of a data set without files, read-only, for the trials of this process."""
+
+    drawn: NDArray[np.uint8]
+    arrays: LabelledArrays
+    manifest: Manifest
+    checksum: int
+
+
+def _kept_of(config: DataConfig) -> _Kept:
+    return _without_files(
+        str(cache_root()),
+        name=config.name,
+        image_size=config.image_size,
+        split=config.split,
+        rendition=config.rendition,
+        rendition_strength=config.rendition_strength,
+    )
+
+
+@lru_cache(maxsize=1)
+def _without_files(_root: str, **fields: Any) -> _Kept:
+    """By the fields of a config that tell what is drawn, and where renditions are kept."""
+    config = DataConfig(tasks=1, **fields)
+    drawn, manifest = embedded_images(config)
+    if config.rendition != "none":
+        drawn = rendered_images(config, drawn, manifest)
+    arrays = _labelled(drawn[:, None], manifest)
+    parts = (drawn, arrays.labels, arrays.train_rows, arrays.validation_rows, arrays.test_rows)
+    for part in parts:
+        part.flags.writeable = False
+    return _Kept(drawn, arrays, manifest, _checksum(drawn))
+
+
+def _checksum(images: NDArray[np.uint8]) -> int:
+    return zlib.crc32(np.ascontiguousarray(images).data)
 
 
 def _check_split(config: DataConfig, manifest: Manifest) -> None:

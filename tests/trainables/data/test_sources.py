@@ -74,3 +74,17 @@ def test_another_split_than_the_one_stated_is_refused(name: str, root: Path) -> 
         load_arrays(replace(config, split_sha256="0" * 64))
     # It is found before anything is decoded.
     assert not (root.parent / "cache").exists()
+
+
+def test_trials_of_a_process_share_what_was_drawn_of_a_set_without_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRCS_CACHE_ROOT", str(tmp_path))
+    street = DataConfig(name="gaussian", image_size=8, rendition="street")
+    first = load_arrays(street)
+    assert load_arrays(replace(street, tasks=5, train_per_class=3)).images is first.images
+    assert isinstance(first.images, np.ndarray)
+    with pytest.raises(ValueError, match="read-only"):
+        first.images[0] = 0
+    weaker = load_arrays(replace(street, rendition_strength=0.5)).images
+    assert not np.array_equal(weaker[0], first.images[0])
