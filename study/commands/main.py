@@ -88,6 +88,8 @@ def prepared(options: argparse.Namespace, hint: str) -> Callable[[], int]:
         return _resume(options)
     if options.replay is not None:
         return _replay(options)
+    if options.optuna:
+        return _optuna(options)
     if options.open is not None:
         return _open(options)
     plan = _plan(options, hint)
@@ -170,6 +172,23 @@ def _replay(options: argparse.Namespace) -> Callable[[], int]:
     return work
 
 
+def _optuna(options: argparse.Namespace) -> Callable[[], int]:
+    """Writes the searches of a study to a storage of Optuna."""
+    url, wanted = options.optuna
+    folder = _found(wanted, options, "--optuna")
+
+    def work() -> int:
+        from study.tracking import without_secrets, write_searches
+
+        new, ended = write_searches(folder, url)
+        shown = without_secrets(url)
+        say(f"{ended} search trials of {folder.path} are in {shown}, {new} of them new.")
+        say(f"To look at them: optuna-dashboard {shown}")
+        return 0
+
+    return work
+
+
 def _found(wanted: str, options: argparse.Namespace, option: str) -> StudyFolder:
     """The folder of a study, which is said."""
     folder = StudyFolder.find(wanted, _roots(options), option)
@@ -178,11 +197,12 @@ def _found(wanted: str, options: argparse.Namespace, option: str) -> StudyFolder
 
 
 def _roots(options: argparse.Namespace) -> list[Path]:
-    """The folders in which --resume, --report, --replay and --open look for a study."""
+    """The folders in which --resume, --report, --replay, --optuna and --open look for a study."""
     from study.planning import StudySpec
 
     roots = [*shared_folder(), Path(RESULTS)]
-    wanted = options.resume or options.report or options.replay or options.open
+    of_optuna = options.optuna[1] if options.optuna else None
+    wanted = options.resume or options.report or options.replay or of_optuna or options.open
     shipped = _shipped().get(wanted)
     if shipped is not None and (storage := StudySpec.load(shipped).storage) is not None:
         roots.append(Path(storage))

@@ -20,10 +20,10 @@ OF_A_FILE = ("a study file", "--set")
 # Of servers and of databases that MLflow writes to.
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 # What these do writes nothing to it.
-WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", "plan")
+WITHOUT_MLFLOW = ("list", "schema", "compare", "report", "validate", "prepare", "plan", "optuna")
 # Of several the parser takes the last.
 ONE_VALUE = (
-    *("--resume", "--report", "--replay", "--open", "--compare"),
+    *("--resume", "--report", "--replay", "--optuna", "--open", "--compare"),
     *("--output", "--tracking-uri", "--price", "--contrasts", "--pilot"),
 )
 # What each of these reads beside itself.
@@ -33,6 +33,7 @@ READS = {
     "compare": (),
     "report": ("--output", "--contrasts"),
     "replay": ("--tracking-uri",),
+    "optuna": (),
     "open": (),
     "validate": OF_A_FILE,
     "prepare": OF_A_FILE,
@@ -231,6 +232,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_DIR",
         help="write all records of a study to MLflow, where what is there already stays single: "
         "for a time without MLflow, or into another store",
+    )
+    modes.add_argument(
+        "--optuna",
+        nargs=2,
+        metavar=("URL", "NAME_OR_DIR"),
+        help="write the search of each cell as a study of Optuna to a storage, say "
+        "sqlite:////tmp/searches.db, for optuna-dashboard and optuna.visualization; what is there "
+        "already stays single",
     )
     modes.add_argument(
         "--open",

@@ -22,8 +22,8 @@ from trainables.config import TrialConfig, known_keys
 
 # What fills other keys in.
 RECIPES = frozenset(("preset", "recipe"))
-# How pydantic tells the two forms of seeds apart; no part of a place.
-LISTED, IN_ROUNDS = "<list>", "<rounds>"
+# How pydantic tells two forms of a section apart; no part of a place.
+PLAIN, MAPPED = "<plain>", "<mapping>"
 # Where a sentence begins to list names.
 LISTED_NAMES = re.compile(r"[;.?] known are |(?<=[.?]) (?:Known are|The nearest are) ")
 Place: TypeAlias = tuple[int | str, ...]
@@ -67,7 +67,7 @@ def broken_rules(model: type[BaseModel], error: ValidationError) -> dict[Place, 
     sentences: dict[Place, list[str]] = {}
     for detail in error.errors(include_url=False):
         cause = detail.get("ctx", {}).get("error")
-        place = tuple(part for part in detail["loc"] if part not in (LISTED, IN_ROUNDS))
+        place = tuple(part for part in detail["loc"] if part not in (PLAIN, MAPPED))
         own = getattr(cause, "mistakes", [cause])
         if cause is None:
             own = [_sentence(model, place, detail)]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from annotated_types import MinLen
 from pydantic import (
@@ -307,6 +308,30 @@ class Budget(BaseModel):
     """Hours × GPUs of the cell's search trials, added up."""
     wall_hours: Hours | None = None
     """Hours since the launch of the cell's first trial, but for those that the study was down."""
+
+
+def _without_password(url: str) -> str:
+    if "://" not in url:
+        raise PydanticCustomError("rule", "be a URL, say sqlite:////tmp/searches.db")
+    if urlsplit(url).password is not None:
+        # The value is not said.
+        raise ValueError(
+            "tracking.optuna must hold no password, since ledger and report would show it: "
+            "PostgreSQL takes it from PGPASSWORD or ~/.pgpass."
+        )
+    return url
+
+
+class Tracking(BaseModel):
+    """What is shown of a study while it runs."""
+
+    model_config = CONFIG
+
+    detail: Literal["every_task", "summary"] = "every_task"
+    """Of search trials MLflow gets the metrics of every task, or of the last alone ("summary", for
+    studies of thousands); of confirmations always all."""
+    optuna: Annotated[str, AfterValidator(_without_password)] | None = None
+    """URL of a storage of Optuna that gets each search trial when it ends (null: none)."""
 
 
 class Resources(BaseModel):

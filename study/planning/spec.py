@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from study import errors
 from study.planning import published, study_file
 from study.planning.contrasts import Contrasts, Margin, UntilDecided
-from study.planning.mistakes import IN_ROUNDS, LISTED, Must, Place, broken_rules
+from study.planning.mistakes import MAPPED, PLAIN, Must, Place, broken_rules
 from study.planning.sections import (
     CONFIG,
     PEAK_MEMORY,
@@ -32,6 +32,7 @@ from study.planning.sections import (
     Pruner,
     Resources,
     Search,
+    Tracking,
     reader_of_every_task,
 )
 
@@ -40,8 +41,13 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Natural: TypeAlias = Annotated[int, Must("a whole number of at least 0", ge=0)]
 # A list of seeds, or how they come in rounds: which of the two is tried is seen at once.
 Seeds: TypeAlias = Annotated[
-    Annotated[tuple[Natural, ...], Tag(LISTED)] | Annotated[UntilDecided, Tag(IN_ROUNDS)],
-    Discriminator(lambda seeds: IN_ROUNDS if isinstance(seeds, Mapping | BaseModel) else LISTED),
+    Annotated[tuple[Natural, ...], Tag(PLAIN)] | Annotated[UntilDecided, Tag(MAPPED)],
+    Discriminator(lambda seeds: MAPPED if isinstance(seeds, Mapping | BaseModel) else PLAIN),
+]
+# In a word, or with what is shown.
+Shown: TypeAlias = Annotated[
+    Annotated[Literal["mlflow", "none"], Tag(PLAIN)] | Annotated[Tracking, Tag(MAPPED)],
+    Discriminator(lambda tracking: MAPPED if isinstance(tracking, Mapping | BaseModel) else PLAIN),
 ]
 # Where flat keys have values.
 SETTINGS = ("grid", "fixed")
@@ -161,8 +167,9 @@ class StudySpec(BaseModel):
     started)."""
     export: Literal["best", "none"] = "best"
     """Whether the merged weights of each cell's winner, of its first confirmed seed, are kept."""
-    tracking: Literal["mlflow", "none"] = "mlflow"
-    """What shows the study while it runs; --replay brings one without it to MLflow later."""
+    tracking: Shown = "mlflow"
+    """What shows the study while it runs: mlflow, {detail, optuna}, or none; --replay brings one
+    without it to MLflow later, --optuna its searches to Optuna's dashboard."""
 
     _source: str = "study"
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from study.ledger import StudyRecords
-from study.report.figures.style import inline, style
+from study.report.figures.style import alone, inline, style
 from study.report.rewriting import REWRITE_SECONDS
 from study.report.section import Block, Drawn, Failure, Findings, Picture, Section
 from study.report.sections.answers import (
@@ -87,6 +87,13 @@ def sections(findings: Findings) -> list[Section]:
     return [section for section in made if section is not None]
 
 
+def answer_picture(findings: Findings) -> str | None:
+    """The picture of the answer as an SVG file; None where there is none, or it cannot be drawn."""
+    picture = answer.picture(findings)
+    file = None if picture is None else _attempt(answer.TITLE, lambda: _file(picture))
+    return file if isinstance(file, str) else None
+
+
 def page(study: StudyRecords, sections: Sequence[Section]) -> str:
     """The whole page; the template escapes all text.
 
@@ -138,6 +145,11 @@ def _drawn(block: Block, title: str) -> Block:
 def _svg(picture: Picture, name: str) -> str:
     with style():
         return inline(picture.draw(), name)
+
+
+def _file(picture: Picture) -> str:
+    with style():
+        return alone(picture.draw())
 
 
 def _attempt(title: str, make: Callable[[], T]) -> T | Failure:

@@ -14,7 +14,7 @@ from study.analysis.contrasts import Later
 from study.analysis.summary import CellSummary
 from study.evidence import Comparison
 from study.ledger import StudyRecords
-from study.report.page import page, sections
+from study.report.page import answer_picture, page, sections
 from study.report.section import Failure, Section, findings
 from study.report.wording import yaml_text
 
@@ -24,6 +24,8 @@ STATES = ("completed", "pruned", "failed", "interrupted", "running")
 
 def write_study(study: StudyRecords, folder: Path, later: Later | None = None) -> Path:
     """Writes report.html, report.json, the tables as CSV and study.yaml into `folder`.
+
+    So it does answer.svg, the picture of the answer, once there is one.
 
     `later` are contrasts that were declared after the data.
 
@@ -44,6 +46,9 @@ def write_study(study: StudyRecords, folder: Path, later: Later | None = None) -
     _write(folder / "tasks.csv", _csv(task_table(known.cells)))
     _write(folder / "free_dimensions.csv", _csv(free_table(known.cells)))
     _write(folder / "study.yaml", yaml_text(study.study.spec))
+    picture = answer_picture(known)
+    if picture is not None:
+        _write(folder / "answer.svg", picture)
     _write(folder / "report.html", page(study, parts))
     return folder / "report.html"
 

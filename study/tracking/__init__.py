@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from study.system import door
 
 if TYPE_CHECKING:
+    from study.tracking.optuna_searches import write_searches
     from study.tracking.tracker import (
         URI_VARIABLE,
         Tracker,
@@ -28,6 +29,7 @@ else:
                 "without_secrets",
             ),
             "ui": ("UnusableUiError", "has_own_store", "served"),
+            "optuna_searches": ("write_searches",),
             "writer": ("replay",),
         },
     )
@@ -43,4 +45,5 @@ __all__ = [
     "replay",
     "served",
     "without_secrets",
+    "write_searches",
 ]

@@ -101,9 +101,9 @@ class MLflowStore:
         kind = ("mlflow.experimentKind", "custom_model_development")
         client.set_experiment_tag(self.experiment, *kind)
 
-    def show_columns(self, columns: Sequence[str]) -> None:
+    def show(self, columns: Sequence[str], charts: Sequence[str]) -> None:
         """As in `Store`."""
-        view = json.dumps({"selectedColumns": list(columns)})
+        view = json.dumps({"selectedColumns": list(columns), **_charts(charts)})
         self._client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", view)
 
     def open_run(self, new: NewRun) -> tuple[str, bool]:
@@ -229,6 +229,43 @@ class MLflowStore:
         )
         context = entities.InputTag("mlflow.data.context", data.use)
         self._client.log_inputs(run, [entities.DatasetInput(known, [context])])
+
+
+def _charts(metrics: Sequence[str]) -> dict[str, Any]:
+    """Charts of cells by task, in the words of MLflow's page, the first metric's first.
+
+    They are a section of their own before those that the page makes of all metrics. Cells are
+    sorted by the first: a list in order of time shows the study alone, its cells folded up.
+    """
+    section = {"uuid": VIEW, "name": "Study", "display": True, "isReordered": True}
+    lines = [
+        {
+            "uuid": f"{VIEW} {metric}",
+            "type": "LINE",
+            "metricSectionId": VIEW,
+            "metricKey": metric,
+            "xAxisKey": "step",
+            "xAxisScaleType": "linear",
+            "scaleType": "linear",
+            "yAxisKey": "metric",
+            "yAxisExpressions": [],
+            "range": {},
+            "useGlobalXaxisKey": True,
+            "useGlobalLineSmoothing": True,
+            "isGenerated": False,
+            "deleted": False,
+        }
+        for metric in metrics
+    ]
+    return {
+        "searchFilter": 'tags.role = "cell"',
+        "orderByKey": f"metrics.`{metrics[0]}`",
+        "orderByAsc": False,
+        "compareRunCharts": lines,
+        "compareRunSections": [section],
+        "isAccordionReordered": True,
+        "runsHiddenMode": "FIRST_20_RUNS",
+    }
 
 
 def _link(files: Sequence[Path], folder: Path) -> None:

@@ -5,11 +5,13 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from study.ledger import History, Record, TrialHistory, labels
 from study.report import figures, yaml_text
 from study.tracking.runs import (
+    CHARTS,
     COLUMNS,
     STUDY,
     WHOLE,
@@ -24,6 +26,8 @@ from study.tracking.runs import (
 # What MLflow takes in no key, and how long one is that others may be added to.
 NO_KEY = re.compile(r"[^\w/.-]+")
 LONGEST_KEY = 200
+# Files of a report that the run of a study holds.
+REPORT = ("report.html", "answer.svg")
 
 
 class RunTree:
@@ -74,6 +78,14 @@ class RunTree:
         if writes is not None:
             writes(record)
 
+    def attach_report(self, report: Path) -> None:
+        """Attaches the page and the picture of the answer to the study's run, where they are."""
+        run = self._runs.opened(STUDY).run
+        for name in REPORT:
+            file = report / name
+            if file.is_file():
+                self._store.attach(run, name, file.read_text(encoding="utf-8"))
+
     def give_up(self, record: Record) -> None:
         """Takes note that a record is not written: a replay must not pass its trial over."""
         if isinstance(trial := record.get("trial"), str):
@@ -97,7 +109,7 @@ class RunTree:
         searched = dict.fromkeys(
             key for cell in self._history.cells.values() for key in cell.search
         )
-        self._store.show_columns([*COLUMNS, *(f"params.`{key}`" for key in searched)])
+        self._store.show([*COLUMNS, *(f"params.`{key}`" for key in searched)], CHARTS)
 
     def _trial(self, record: Record) -> None:
         cell, role = record["cell"], record["role"]
@@ -121,7 +133,8 @@ class RunTree:
         if place != item.place:
             self._store.write_tags(item.run, place)
             item.place = place
-        self._store.write_metrics(item.run, finite(record["metrics"]), record["task"], record)
+        if not self._is_summed_up(self._history.trials[record["trial"]]):
+            self._store.write_metrics(item.run, finite(record["metrics"]), record["task"], record)
 
     def _end(self, record: Record) -> None:
         trial, status = self._history.trials[record["trial"]], record["status"]
@@ -133,6 +146,9 @@ class RunTree:
             cell = self._history.cells[trial.cell]
             self._means.write(cell.cell, self._runs.opened(cell.cell).run, record, len(cell.seeds))
         elif status != "interrupted":
+            if self._is_summed_up(trial) and not item.whole and trial.tasks:
+                last = finite(trial.curve[trial.task])
+                self._store.write_metrics(item.run, last, trial.task, record)
             self._history.forget_metrics(trial.trial, self._objective)
         if item.whole:
             item.status = status
@@ -258,6 +274,13 @@ class RunTree:
                 self._runs.close(key, status, record)
         wall = {"wall_seconds": round(self._history.walls.total, 1)}
         self._store.write_tags(self._runs.opened(STUDY).run, wall)
+
+    def _is_summed_up(self, trial: TrialHistory) -> bool:
+        """Whether only the last task of a trial is written."""
+        tracking = spec_of(self._history).get("tracking")
+        return trial.role == "search" and (
+            isinstance(tracking, Mapping) and tracking.get("detail") == "summary"
+        )
 
     @property
     def _objective(self) -> Mapping[str, str]:

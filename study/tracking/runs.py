@@ -20,6 +20,8 @@ STATUS = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+# What the charts of a study's cells begin with.
+CHARTS = ("test/accuracy", "test/forgetting", "subspace/dim_free", "subspace/exhausted_layers")
 # What the list of runs shows first; the keys that are searched follow.
 COLUMNS = (
     "attributes.`Duration`",
@@ -70,8 +72,8 @@ class Store(Protocol):
     def open_experiment(self, name: str, about: str, study_id: str) -> None:
         """Finds or makes an experiment, and finds the runs it has of a study."""
 
-    def show_columns(self, columns: Sequence[str]) -> None:
-        """Sets the columns that the experiment's list of runs opens with."""
+    def show(self, columns: Sequence[str], charts: Sequence[str]) -> None:
+        """Sets what the experiment opens with: columns of its list of runs, metrics of charts."""
 
     def open_run(self, new: NewRun) -> tuple[str, bool]:
         """Finds or makes a run; its id, and whether it was WHOLE, which is left as it is."""
@@ -141,7 +143,7 @@ class Runs:
                 text = f"{record['name']} {record['time']}"
                 study_id = hashlib.sha256(text.encode()).hexdigest()[:16]
                 self._store.open_experiment(record["name"], record["question"], study_id)
-                self._store.show_columns(COLUMNS)
+                self._store.show(COLUMNS, CHARTS)
             run, known.whole = self._store.open_run(self._new(item, known))
             if known.parent is None:
                 self._store.attach(run, "study.yaml", yaml_text(record["spec"]))

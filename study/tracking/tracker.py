@@ -188,10 +188,10 @@ def browse_lines(folder: StudyFolder, experiment: str | None) -> list[str]:
 
 
 def runs_link(server: str, experiment: str | None) -> str:
-    """The page of a server that shows the runs of an experiment; of all, where none is known."""
+    """The page of a server with the charts of an experiment's cells; all where none is known."""
     if experiment is None:
         return f"{server}/#/experiments"
-    view = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+    view = f"workflowType=machine_learning&viewStateShareKey={VIEW}&compareRunsMode=CHART"
     return f"{server}/#/experiments/{experiment}/runs?{view}"
 
 

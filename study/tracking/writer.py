@@ -12,11 +12,13 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from study.errors import MistakeError
 from study.ledger import History, Record, StudyFolder, whole_lines
 from study.tracking.mlflow_store import MLflowStore
+from study.tracking.optuna_searches import OptunaSearches
 from study.tracking.run_tree import RunTree
 from study.tracking.runs import Store
 from study.tracking.tracker import URI_VARIABLE, without_secrets
@@ -90,19 +92,28 @@ class LedgerWriter:
                 self._tell("experiment", self._store.experiment)
         return True
 
+    def attach_report(self, report: Path) -> None:
+        """Attaches what is in the folder of a report to the study's run, once there is one."""
+        if self.read:
+            self._tried(partial(self._tree.attach_report, report), self._refuse_report)
+
     def _write(self, record: Record) -> bool:
         """Writes a record, or says why it is refused; False where the store stays away."""
+        return self._tried(partial(self._tree.write, record), partial(self._refuse, record))
+
+    def _tried(self, write: Callable[[], None], refuse: Callable[[BaseException], None]) -> bool:
+        """Writes, as often as it takes; False where the store stays away."""
         pauses, wait = iter(PAUSES), POLL_SECONDS
         while True:
             try:
-                self._tree.write(record)
+                write()
                 return True
             except self._store.errors as error:
                 cause = _root(error)
                 if self._store.answers():
                     pause = next(pauses, None)
                     if pause is None:
-                        self._refuse(record, cause)
+                        refuse(cause)
                         return True
                     self._pause(pause)
                     continue
@@ -114,8 +125,11 @@ class LedgerWriter:
                     return False
                 wait = min(2 * wait, LONGEST_PAUSE)
             except UNEXPECTED as error:
-                self._refuse(record, error)
+                refuse(error)
                 return True
+
+    def _refuse_report(self, cause: BaseException) -> None:
+        self.problem = self.problem or (f"MLflow could not take the report: {_in_one_line(cause)}.")
 
     def _refuse(self, record: Record, cause: BaseException) -> None:
         self.refused += 1
@@ -148,6 +162,7 @@ def replay(folder: StudyFolder, uri: str) -> tuple[int, str | None]:
             if total == 0:
                 raise ValueError(f"a ledger must hold a record of a study, but {path} holds none.")
             writer.catch_up()
+            writer.attach_report(folder.report)
         except (ValueError, FileNotFoundError) as error:
             raise MistakeError(str(error)) from error
         except ModuleNotFoundError as error:
@@ -192,10 +207,16 @@ def follow(folder: StudyFolder, uri: str) -> None:
                 store.answers()
                 os.nice(NICENESS)
                 writer = LedgerWriter(folder.ledger, store, pause, tell)
-                while writer.catch_up() and not last:
+                searches = OptunaSearches(folder)
+                there = writer.catch_up()
+                while there and not last:
+                    searches.catch_up()
                     pause(POLL_SECONDS)
                     last = ended
-                failure = writer.problem
+                    there = writer.catch_up()
+                searches.catch_up()
+                writer.attach_report(folder.report)
+                failure = writer.problem or searches.problem
                 if writer.refused:
                     count = f"{writer.refused} of {writer.read} records"
                     failure = f"{failure} {count} could not be written."

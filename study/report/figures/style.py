@@ -82,6 +82,15 @@ def inline(figure: Figure, name: str = "") -> str:
     return re.sub(r"<[^>]*>", lambda tag: _DIGITS.sub(r"\1", tag[0]), text)
 
 
+def alone(figure: Figure) -> str:
+    """The figure as an SVG file that needs no font."""
+    spell_out(figure)
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "alone"}):
+        figure.savefig(buffer, format="svg", metadata={"Creator": None, "Date": None})
+    return buffer.getvalue()
+
+
 def spell_out(figure: Figure) -> None:
     """Replaces each letter that the font of its text lacks: by its parts, or its number."""
     for text in figure.findobj(Text):

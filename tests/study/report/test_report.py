@@ -59,7 +59,7 @@ class Tags(HTMLParser):
 def written(records: list[Record], folder: Path) -> str:
     """The page of a study whose sections and figures can all be made."""
     html = write_study(study_of(records), folder).read_text(encoding="utf-8")
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} - {"answer.svg"} == FILES
     assert data_of(folder)["left_out"] == [] and "could not be made" not in html
     return html
 
@@ -84,6 +84,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves figures out."""
     monkeypatch.setattr(page, "_svg", lambda picture, name: "<svg></svg>")
+    monkeypatch.setattr(page, "_file", lambda picture: "<svg></svg>")
 
 
 def test_the_page_is_whole_and_loads_nothing(report: tuple[Path, str]) -> None:
@@ -111,6 +112,8 @@ def test_what_is_seen_at_once_is_question_answer_and_picture(report: tuple[Path,
     first, *_ = report[1].split('<details class="part"')
     places = [first.index(text) for text in ("What do 50 tasks", "3 tasks: inflora is", "<svg ")]
     assert places == sorted(places) and first.count("<svg ") == 1
+    # A file of its own too, for a paper and for MLflow.
+    assert "</svg>" in (report[0] / "answer.svg").read_text(encoding="utf-8")
     # All else is named there, and opens.
     titles = re.findall(r"<summary><h2>(.*?)</h2>", report[1])
     assert len(titles) > 10
@@ -259,4 +262,4 @@ def test_what_fails_leaves_a_note_in_its_place_and_the_rest_whole(
         {"section": "Second", "part": "A figure", "error": "ZeroDivisionError: no lines"},
         {"section": "Third", "part": "The figure of Third", "error": "ZeroDivisionError: no lines"},
     ]
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} - {"answer.svg"} == FILES

@@ -26,6 +26,7 @@ class FakeStore:
         self.refuses: str | None = None
         self.calls = 0
         self.columns: Sequence[str] = ()
+        self.charts: Sequence[str] = ()
         self.items: dict[str, str] = {}
         self.parents: dict[str, str | None] = {}
         self.tags: dict[str, dict[str, Any]] = {}
@@ -53,8 +54,8 @@ class FakeStore:
         self._reach()
         self.experiment = "7"
 
-    def show_columns(self, columns: Sequence[str]) -> None:
-        self.columns = columns
+    def show(self, columns: Sequence[str], charts: Sequence[str]) -> None:
+        self.columns, self.charts = columns, charts
 
     def open_run(self, new: NewRun) -> tuple[str, bool]:
         self._reach()

@@ -103,6 +103,12 @@ def test_runs_are_nested_and_each_task_is_a_step_once(client: Any, runs: dict[st
         assert [point.step for point in history] == [1, 2, 3]
     assert cell.data.metrics["best/val/accuracy"] == 0.7
     assert files_of(client, study) == {"study.yaml"}
+    tags = client.get_experiment(study.info.experiment_id).tags
+    view = json.loads(tags["mlflow.sharedViewState.study"])
+    # Charts of what each cell's run has, in a section of theirs.
+    assert {chart["metricKey"] for chart in view["compareRunCharts"]} & set(cell.data.metrics)
+    own = {chart["metricSectionId"] for chart in view["compareRunCharts"]}
+    assert own == {section["uuid"] for section in view["compareRunSections"]}
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_runs_form_a_tree(quick: FakeStore) -> None:
     assert quick.tags[SEARCH]["role"] == "search"
     key = {"data.classes": 6, "method.name": "inflora", "data.tasks": 3}
     assert quick.params[RUN] == {**key, "range/method.rank": "1 to 8"}
-    assert "params.`method.rank`" in quick.columns
+    assert "params.`method.rank`" in quick.columns and quick.charts[0] == "test/accuracy"
     assert quick.status == {run: ["FINISHED"] for run in quick.parents}
     assert quick.tags[f"search 02 · {RUN}"]["status"] == "pruned"
     assert "memory/peak_device_bytes" not in {key for _, key, _, _ in quick.metrics}
@@ -49,6 +49,19 @@ def test_a_cell_gets_the_mean_over_seeds_and_the_winner(quick: FakeStore) -> Non
     assert quick.tags[RUN]["confirmed_seeds"] == 2
     assert quick.tags[RUN]["best/method.rank"] == 4
     assert quick.curve(RUN, "best/val/accuracy") == {0: 0.7}
+
+
+def test_of_search_trials_a_large_study_may_show_the_last_task_alone(quick: FakeStore) -> None:
+    ledger = study_records()
+    ledger[0]["spec"] |= {"tracking": {"detail": "summary", "optuna": None}}
+    store = write_all(ledger)
+    cut, metric = f"search 02 · {RUN}", "val/accuracy"
+    assert set(quick.curve(SEARCH, metric)) == {1, 2, 3}
+    assert store.curve(SEARCH, metric) == {3: quick.curve(SEARCH, metric)[3]}
+    assert store.curve(cut, metric) == quick.curve(cut, metric)
+    confirmed = f"seed 5 (confirm) · {RUN}"
+    assert store.curve(confirmed, "test/accuracy") == quick.curve(confirmed, "test/accuracy")
+    assert store.tags[SEARCH] == quick.tags[SEARCH]
 
 
 def test_the_newest_look_at_a_contrast_is_a_tag_of_the_study() -> None:

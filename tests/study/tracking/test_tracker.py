@@ -112,7 +112,7 @@ def test_every_store_is_browsed_and_linked_to_where_the_experiment_is_known(
     folder = StudyFolder(tmp_path / "my study")
     first, link = browse_lines(folder, "12")
     assert first.endswith(command.format(folder.path))
-    view = "workflowType=machine_learning&viewStateShareKey=study"
+    view = "workflowType=machine_learning&viewStateShareKey=study&compareRunsMode=CHART"
     assert link == f"{server}/#/experiments/12/runs?{view}"
     assert browse_lines(folder, None) == [first]
 

@@ -32,6 +32,22 @@ def test_nothing_is_lost_or_twice_when_the_store_goes_and_comes_back(tmp_path: P
         assert getattr(store, name) == getattr(whole, name)
 
 
+def test_page_and_picture_of_a_report_are_attached_to_the_study(tmp_path: Path) -> None:
+    ledger, store, report = study_records(), FakeStore(), tmp_path / "report"
+    writer = Driver(store).writer(ledger_of(ledger, tmp_path))
+    writer.attach_report(report)
+    assert writer.catch_up() and not store.away
+    writer.attach_report(report)
+    run = next(iter(store.parents))
+    assert set(store.attached[run]) == {"study.yaml"}
+    report.mkdir()
+    for name, text in (("report.html", "<p>page</p>"), ("answer.svg", "<svg/>"), ("x.csv", "")):
+        (report / name).write_text(text)
+    writer.attach_report(report)
+    assert store.attached[run]["report.html"] == "<p>page</p>"
+    assert set(store.attached[run]) == {"study.yaml", "report.html", "answer.svg"}
+
+
 def test_a_store_that_stays_away_is_not_waited_for_without_end(tmp_path: Path) -> None:
     ledger, store = study_records(), FakeStore()
     store.leaves_at = (3,)
