@@ -33,5 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The console command `lrcs`: `main`, as a process."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

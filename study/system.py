@@ -8,6 +8,7 @@ import io
 import os
 import pwd
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -25,6 +26,8 @@ COMMANDS = {
 # Letters of what was written that are kept until a stream has taken them: more than its buffer.
 MOST_UNSURE = 20_000
 # Commands for a terminal, of no use in a file.
+# Of an installed project.
+CONSOLE_COMMAND = "lrcs"
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -246,6 +249,14 @@ def read_own(path: Path) -> str | None:
     with open(number, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         found = os.fstat(number)
         return file.read() if _is_owned(found) and stat.S_ISREG(found.st_mode) else None
+
+
+def own_program() -> str:
+    """What a person types to run this program: `lrcs`, or Python and a script."""
+    name = Path(sys.argv[0]).name
+    if name == CONSOLE_COMMAND:
+        return CONSOLE_COMMAND
+    return f"python {shlex.quote(sys.argv[0] if name == 'run.py' else 'study/run.py')}"
 
 
 def own_command(module: str, arguments: Sequence[str]) -> list[str]:

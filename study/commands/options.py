@@ -8,6 +8,7 @@ from pathlib import Path
 
 from study.errors import hint as close_name
 from study.ledger import LATEST
+from study.system import CONSOLE_COMMAND, own_program
 from study.tracking import URI_VARIABLE, without_secrets
 
 # `ray submit` hands arguments to a shell without quotes.
@@ -135,7 +136,7 @@ def _refuse_beside(mode: str, others: Sequence[str], why: str = "") -> None:
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     found = argparse.ArgumentParser(
-        prog="run.py",
+        prog=CONSOLE_COMMAND if own_program() == CONSOLE_COMMAND else "run.py",
         allow_abbrev=False,
         description="Search in every cell of a study's grid, confirm each winner on test images, "
         "and write a report. Records go to one folder: ledger, MLflow store, report.",

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 from study.errors import MistakeError, hint
 from study.ledger.ledger import LEDGER
 from study.ledger.own_paths import is_link, is_model, own_path, refuse_links
+from study.system import own_program
 
 RESULTS = "results"
 # A link beside the folders of studies, to the one that was begun last.
@@ -86,8 +86,7 @@ class StudyFolder:
 
     def command(self, option: str) -> str:
         """The command line with an option of study/run.py that takes a study's folder."""
-        script = sys.argv[0] if Path(sys.argv[0]).name == "run.py" else "study/run.py"
-        return f"python {shlex.quote(script)} {option} {shlex.quote(str(self.path))}"
+        return f"{own_program()} {option} {shlex.quote(str(self.path))}"
 
     def mark_latest(self, new: bool = True) -> None:
         """Lets the link `latest` beside the folder lead to it, in one step.

@@ -40,7 +40,7 @@ def test_a_refusal_is_one_message_and_exit_code_2(command: Command) -> None:
 
 @pytest.mark.parametrize("option", ONE_VALUE)
 def test_of_two_values_none_is_taken(command: Command, option: str) -> None:
-    values = ["1", "1"] if option == "--compare" else ["1"]
+    values = ["1"] * (2 if option in ("--compare", "--optuna") else 1)
     code, _, error = command(option, *values, option, *values)
     assert (code, error) == (2, f"error: {option} must be given once, but is there twice.\n")
     with pytest.raises(ValueError, match=f"{option} must be given once"):
