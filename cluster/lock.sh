@@ -17,6 +17,6 @@ make() {
     sed -e '/^#/d' -e 's/+cpu$//' "$kept"; } > "cluster/constraints-$name.txt"
 }
 make cpu "that were tested together, for machines without a GPU" \
-  --extra study --extra dev --extra icons --extra aws ${LOCK_CPU---torch-backend cpu} "$@"
+  --extra study --extra dev --extra icons --extra aws --extra postgres ${LOCK_CPU---torch-backend cpu} "$@"
 make cuda "for the nodes of a cluster with GPUs (torch brings CUDA 13)" \
-  --extra study --extra aws --extra gcp --extra azure "$@"
+  --extra study --extra aws --extra gcp --extra azure --extra postgres "$@"

@@ -13,7 +13,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = {"cpu": ("study", "dev", "icons", "aws"), "cuda": ("study", "aws", "gcp", "azure")}
+EXTRAS = {
+    "cpu": ("study", "dev", "icons", "aws", "postgres"),
+    "cuda": ("study", "aws", "gcp", "azure", "postgres"),
+}
 # Part of every virtual environment, of whatever version it was made with; and the project itself.
 NOT_LOCKED = {"pip", "setuptools", "wheel", "low-rank-continual-study"}
 MACHINE = {

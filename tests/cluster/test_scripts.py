@@ -13,7 +13,9 @@ PYTHON = """#!/usr/bin/env bash
 echo "$*" >> "$HOME/calls"
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
-  "-m mlflow") if [ -e "$HOME/dies" ]; then exit 3; fi; sleep 60 ;;
+  "-m mlflow")
+    echo "store $MLFLOW_BACKEND_STORE_URI $MLFLOW_ARTIFACTS_DESTINATION" >> "$HOME/calls"
+    if [ -e "$HOME/dies" ]; then exit 3; fi; sleep 60 ;;
   "-c "*) exit 0 ;;
 esac
 """
@@ -143,8 +145,19 @@ def test_one_mlflow_server_on_loopback(server: Path) -> None:
     time.sleep(0.3)
     (only,) = servers(server)
     assert "--host 127.0.0.1 --port 5000 --workers 1" in only
-    assert f"sqlite:///{server}/all/mlflow/mlflow.db" in only
-    assert f"--artifacts-destination {server}/all/mlflow/artifacts" in only
+    store = f"store sqlite:///{server}/all/mlflow/mlflow.db {server}/all/mlflow/artifacts"
+    assert store in calls(server)
+
+
+@pytest.mark.process
+def test_two_variables_name_another_database_and_a_bucket(server: Path) -> None:
+    database, bucket = "postgresql://me:secret@db.example/runs", "s3://bucket/runs"
+    variables = {"LRCS_MLFLOW_DATABASE": database, "LRCS_MLFLOW_ARTIFACTS": bucket}
+    done = run(server, "mlflow.sh", LRCS_STORAGE=str(server / "all"), **variables)
+    assert done.returncode == 0, done.stderr
+    assert until(server, 1) == 1
+    assert f"store {database} {bucket}" in calls(server)
+    assert not [call for call in servers(server) if "secret" in call]
 
 
 @pytest.mark.process

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 from study.ledger import Record
@@ -21,10 +22,19 @@ PATIENCE_SECONDS = 180.0
 
 
 class Server:
-    """Its data lie in `folder`; `uri` stays the same when it is started again."""
+    """Its data lie in `folder`, or in `variables`; `uri` stays when it is started again.
 
-    def __init__(self, folder: Path) -> None:
+    `variables` are those of its environment: another database, other artifacts.
+    """
+
+    def __init__(self, folder: Path, variables: Mapping[str, str] = {}) -> None:
         self.folder = folder
+        self._variables = {
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.database}",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "kept"),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **variables,
+        }
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -39,14 +49,12 @@ class Server:
     def start(self) -> None:
         """Starts it and waits until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.database}"]
-        command += ["--artifacts-destination", str(self.folder / "kept")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        command += ["--port", str(self.port)]
         # A group of its own: the server's workers end with it.
         self._process = subprocess.Popen(
             command,
             cwd=self.folder,
-            env=environment,
+            env={**os.environ, **self._variables},
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -67,19 +75,24 @@ class Server:
 
 
 def counted(database: Path) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
-    """How often the database holds each item's run, and each point (trial, metric, task)."""
+    """As `counted_in`, of a SQLite file."""
+    with closing(sqlite3.connect(database)) as connection:
+        return counted_in(connection.cursor())
+
+
+def counted_in(cursor: Any) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:
+    """How often a database holds each item's run, and each point (trial, metric, task)."""
     runs = "SELECT value, COUNT(*) FROM tags WHERE key = 'study_item' GROUP BY value"
     points = (
         "SELECT tags.value, metrics.key, metrics.step, COUNT(*) FROM metrics "
         "JOIN tags ON tags.run_uuid = metrics.run_uuid AND tags.key = 'study_item' "
-        "JOIN tags role ON role.run_uuid = metrics.run_uuid AND role.key = 'role' "
+        "JOIN tags AS role ON role.run_uuid = metrics.run_uuid AND role.key = 'role' "
         "WHERE role.value IN ('search', 'confirm') GROUP BY 1, 2, 3"
     )
-    with closing(sqlite3.connect(database)) as connection:
-        return (
-            Counter(dict(connection.execute(runs))),
-            Counter({tuple(row[:3]): row[3] for row in connection.execute(points)}),
-        )
+    cursor.execute(runs)
+    items = Counter(dict(cursor.fetchall()))
+    cursor.execute(points)
+    return items, Counter({tuple(row[:3]): row[3] for row in cursor.fetchall()})
 
 
 def expected(records: Iterable[Record]) -> tuple[Counter[str], Counter[tuple[str, str, int]]]:

@@ -1,21 +1,15 @@
 """The process that writes beside a study, and a server that is killed under both."""
 
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from study.ledger import StudyFolder, read_ledger
+from study.ledger import StudyFolder
 from study.tracking.tracker import Tracker, browse_lines, default_uri, without_secrets
-from study.tracking.writer import replay
-from tests.study.small_study import FIXED
-from tests.study.tracking.mlflow_server import Server, counted, expected
+from tests.study.tracking.mlflow_server import Server, counted
+from tests.study.tracking.struck import run_struck
 
 
 def test_other_words_of_the_writer_process_are_passed_over(
@@ -117,69 +111,9 @@ def test_every_store_is_browsed_and_linked_to_where_the_experiment_is_known(
     assert browse_lines(folder, None) == [first]
 
 
-DRIVER = """
-import sys
-import trainables.ray_trainable
-from tests.study.fake_trainable import FakeTrainable
-trainables.ray_trainable.ContinualTrainable = FakeTrainable
-from study import run
-sys.exit(run.main(sys.argv[1:]))
-"""
-
-
 @pytest.mark.nightly
 @pytest.mark.process
 def test_a_server_that_is_killed_under_a_real_study_loses_and_doubles_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real driver, Ray, four trials at a time; they only pretend to train."""
-    output = tmp_path / "out"
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("FAKE_TRAINABLE_MARKS", str(tmp_path))
-    study = ["quickstart", "--set", "grid={method.name: [inflora]}", "--set", "search=all"]
-    # The decay is the seconds that a task takes: on a busy machine a server starts for thirty.
-    changes = {"data.classes": 20, "data.tasks": 10, "optim.weight_decay": 2.0}
-    fixed = json.dumps({**FIXED, **changes, "optim.optimizer": "sgd"})
-    study += ["--set", f"fixed={fixed}", "--set", "pruner={kind: none}", "--set", "trials=4"]
-    study += ["--set", "settings={}", "--set", "contrasts=none"]
-    study += ["--set", "seeds=[0, 1]", "--set", "resources={cpu: 0.5}", "--set", "export=none"]
-    command = [sys.executable, "-c", DRIVER, *study, "--output", str(output)]
-    server.start()
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        ledger = output / "ledger.jsonl"
-        _wait(lambda: _tasks(ledger) >= 10 and counted(server.database)[0].total() >= 4, driver)
-        server.kill()
-        _wait(lambda: _tasks(ledger) >= 20, driver)
-        server.start()
-        out, _ = driver.communicate(timeout=120)
-        assert driver.returncode == 0, out
-        assert out.count("MLflow cannot be reached") == 1
-        assert "--replay" not in out
-        assert f"then open {server.uri}/#/experiments/1/runs?" in out
-        records = read_ledger(ledger)
-        steps = {"trial": 1, "end": -1}
-        assert max(accumulate(steps.get(record["kind"], 0) for record in records)) == 4
-        tracked = counted(server.database)
-        assert tracked == expected(records)
-        assert len(tracked[1]) == (4 + 2) * 10 * 2
-        assert replay(StudyFolder(output), server.uri) == (len(records), None)
-        assert counted(server.database) == tracked
-    finally:
-        driver.kill()
-        driver.wait()
-
-
-def _tasks(ledger: Path) -> int:
-    return ledger.read_text(encoding="utf-8").count('"kind": "task"') if ledger.exists() else 0
-
-
-def _wait(until: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
-        assert driver.poll() is None, driver.communicate()[0]
-        if until():
-            return
-        time.sleep(0.1)
-    raise TimeoutError("the study must come so far within two minutes.")
+    run_struck(server, lambda: counted(server.database), tmp_path, monkeypatch)
