@@ -68,11 +68,12 @@ def summary_table(
         justify: Literal["left", "right"] = "left" if heading == "cell" else "right"
         # The unit stands below, and n beside none but the first.
         table.add_column(heading.replace(", ", ",\n"), justify=justify, no_wrap=heading != "cell")
-    if any(settings):
+    searched = any(settings)
+    if searched:
         table.add_column("best setting")
     for row, setting in zip(rows, settings, strict=True):
-        shown = [fitted(row[heading]) for heading in headings]
-        table.add_row(*shown, fitted(setting_words(setting)))
+        shown = [row[heading] for heading in headings]
+        table.add_row(*map(fitted, [*shown, setting_words(setting)] if searched else shown))
     return table
 
 
