@@ -138,8 +138,8 @@ def test_where_accuracy_is_lost_is_told_of_the_cells_that_are_compared() -> None
     ]
     alone = found(read_out(made_up_study(methods[:3], (10,), layers=0)))
     assert losses.sentences(alone)[0] == (
-        "inflora, 10 tasks is right for 62.0 % of the images, told the task for 92.0 %; a "
-        "read-out fitted to its features for 82.0 %."
+        "inflora, 10 tasks tells 62.0 % of the images rightly, 92.0 % when told their task, and "
+        "82.0 % with one read-out of all classes that is fitted to its features."
     )
     higher = found(read_out(made_up_study(methods, (10,), layers=0), 0.3))
     assert "−8.0 in its features and 30.0 in its heads (below 0: gained)" in str(

@@ -1,1 +1,1 @@
-"""Sequential fine-tuning, a lower bound: the whole network, task after task."""
+"""Sequential fine-tuning, without protection: the whole network, task after task."""

@@ -1,4 +1,4 @@
-"""Sequential full fine-tuning: the lower bound, nothing protects old tasks."""
+"""Sequential full fine-tuning: nothing protects old tasks."""
 
 from dataclasses import dataclass
 
@@ -16,5 +16,5 @@ class SequentialConfig(HeadFields):
         self.check_head()
 
 
-REFERENCE = "lower bound: the whole network is trained, nothing protects old tasks"
+REFERENCE = "no protection: the whole network is trained on one task after the other"
 ADAPTS: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Sequential full fine-tuning: the lower bound, nothing protects old tasks."""
+"""Sequential full fine-tuning: nothing protects old tasks."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Sequential LoRA, a lower bound: one branch, task after task."""
+"""Sequential LoRA, without protection: one branch, task after task."""

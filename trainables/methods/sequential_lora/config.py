@@ -20,5 +20,5 @@ class SequentialLoRAConfig(HeadFields):
         self.check_head()
 
 
-REFERENCE = "low-rank lower bound: one branch for all tasks, nothing protects old ones"
+REFERENCE = "no protection: one low-rank branch is trained on one task after the other"
 ADAPTS = ("q", "v")

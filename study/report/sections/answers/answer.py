@@ -18,6 +18,8 @@ def section(findings: Findings) -> Section:
     shown, lost = picture(findings), _lost(findings)
     blocks: list[Block] = [Bullets(_verdicts(findings), "answer")]
     blocks += [shown] if shown else []
+    if references := _references(findings):
+        blocks.append(Paragraph(references))
     blocks += [Heading(losses.TITLE), Bullets(lost, "why")] if lost else []
     if not findings.contrasts and (words := described.description(findings)):
         blocks += [Heading(described.TITLE), Bullets(words, "why")]
@@ -36,6 +38,18 @@ def picture(findings: Findings) -> Picture | None:
 def answers(findings: Findings) -> list[str]:
     """One sentence a contrast, in the order of the question, then where accuracy is lost."""
     return _verdicts(findings) + _lost(findings)
+
+
+def _references(findings: Findings) -> str:
+    """What the reference points are that contrasts name; "" where they name none."""
+    compared = {cell for result in findings.contrasts for cell in result.cells}
+    named = {
+        cell.method: cell.reference
+        for cell in findings.cells
+        if cell.cell in compared and cell.reference
+    }
+    told = [f"{name} ({about})" for name, about in named.items()]
+    return f"Compared with: {'; '.join(told)}." if told else ""
 
 
 def _lost(findings: Findings) -> list[str]:

@@ -42,8 +42,8 @@ MOST_FIRST = 10
 """Contrasts of the figure beside the answer."""
 FIGURE = (
     "Difference of each contrast, first minus second, with its interval; the shaded band is the "
-    "margin on both sides of 0. A contrast is decided where its interval lies on one side of 0, or "
-    "in the band."
+    "margin{margin} on both sides of 0, in which nothing counts as different. Higher or lower: the "
+    "interval lies on one side of 0. Equal: it lies in the band. All else is undecided."
 )
 
 
@@ -295,7 +295,10 @@ def _picture(results: Sequence[ContrastResult], most: int) -> Picture:
     left = len(results) - len(rows)
     where = "Below" if most == MOST_FIRST else "In the table and in report.json"
     notes = (f"{where}: {count(left, 'more contrast')}.",) if left else ()
-    return Picture(f"Contrasts, {unit}", FIGURE, partial(forest, rows, unit), notes)
+    margins = {_margin(result) for result in results}
+    margin = f" of {margins.pop()}" if len(margins) == 1 else ""
+    drawn = partial(forest, rows, unit)
+    return Picture(f"Contrasts, {unit}", FIGURE.format(margin=margin), drawn, notes)
 
 
 def _axis(result: ContrastResult) -> str:

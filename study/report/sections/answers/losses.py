@@ -58,10 +58,11 @@ def _sentence(cell: CellSummary, own: Lost) -> str:
     if own.joint_gap is None or features is None:
         known = ""
         if own.inference is not None:
-            known = f", told the task for {percent(cell.final.mean + own.inference.mean)} %"
+            known = f" {percent(cell.final.mean + own.inference.mean)} % when told their task,"
         return (
-            f"{cell.label} is right for {percent(cell.final.mean)} % of the images{known}; a "
-            f"read-out fitted to its features for {percent(cell.final.mean + heads.mean)} %."
+            f"{cell.label} tells {percent(cell.final.mean)} % of the images rightly,{known} and "
+            f"{percent(cell.final.mean + heads.mean)} % with one read-out of all classes that is "
+            f"fitted to its features."
         )
     beside = ""
     if own.inference is not None:
