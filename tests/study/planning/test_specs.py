@@ -25,7 +25,7 @@ QUESTIONS = (
     "sd_directions",
 )
 # What every installation has: drawn here, or a package that the study extras bring along.
-AT_HAND = ("icons", "digits")
+AT_HAND = ("icons", "digits", "glyphs")
 
 
 @pytest.fixture(scope="module")
