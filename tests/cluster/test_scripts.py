@@ -151,7 +151,7 @@ def test_one_mlflow_server_on_loopback(server: Path) -> None:
 
 @pytest.mark.process
 def test_two_variables_name_another_database_and_a_bucket(server: Path) -> None:
-    database, bucket = "postgresql://me:secret@db.example/runs", "s3://bucket/runs"
+    database, bucket = "postgresql+psycopg2://me:secret@db.example/runs", "s3://bucket/runs"
     variables = {"LRCS_MLFLOW_DATABASE": database, "LRCS_MLFLOW_ARTIFACTS": bucket}
     done = run(server, "mlflow.sh", LRCS_STORAGE=str(server / "all"), **variables)
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ trainables.ray_trainable.ContinualTrainable = FakeTrainable
 from study import run
 sys.exit(run.main(sys.argv[1:]))
 """
-TRIALS, TASKS, METRICS = 4 + 2, 10, 2
+TRIALS, TASKS = 4 + 2, 10
 
 
 def run_struck(
@@ -72,7 +72,8 @@ def run_struck(
         assert _most_at_a_time(records) == 4
         tracked = count()
         assert tracked == expected(records)
-        assert len(tracked[1]) == TRIALS * TASKS * METRICS
+        # Search trials are not evaluated after every task.
+        assert len(tracked[1]) >= TRIALS * TASKS
         assert replay(StudyFolder(output), server.uri) == (len(records), None)
         assert count() == tracked
     finally:

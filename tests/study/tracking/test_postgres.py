@@ -88,7 +88,8 @@ def test_a_server_on_postgresql_that_is_killed_twice_loses_and_doubles_nothing(
     postgres: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = {
-        "MLFLOW_BACKEND_STORE_URI": postgres,
+        # Without its driver in it SQLAlchemy looks for another one.
+        "MLFLOW_BACKEND_STORE_URI": postgres.replace("://", "+psycopg2://"),
         "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}/runs",
         "MLFLOW_S3_ENDPOINT_URL": s3,
         "AWS_DEFAULT_REGION": "us-east-1",
