@@ -33,10 +33,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def command() -> None:
-    """The console command `lrcs`: `main`, as a process."""
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    command()
+    sys.exit(main())

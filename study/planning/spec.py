@@ -39,15 +39,22 @@ from study.planning.sections import (
 Sampler: TypeAlias = Literal["tpe", "multivariate_tpe", "gp", "nsga2", "random", "grid", "qmc"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Natural: TypeAlias = Annotated[int, Must("a whole number of at least 0", ge=0)]
-# A list of seeds, or how they come in rounds: which of the two is tried is seen at once.
+
+
+def _form(value: Any) -> str:
+    """The tag of the form in which a section is given: which of two is tried is seen at once."""
+    return MAPPED if isinstance(value, Mapping | BaseModel) else PLAIN
+
+
+# A list of seeds, or how they come in rounds.
 Seeds: TypeAlias = Annotated[
     Annotated[tuple[Natural, ...], Tag(PLAIN)] | Annotated[UntilDecided, Tag(MAPPED)],
-    Discriminator(lambda seeds: MAPPED if isinstance(seeds, Mapping | BaseModel) else PLAIN),
+    Discriminator(_form),
 ]
 # In a word, or with what is shown.
 Shown: TypeAlias = Annotated[
     Annotated[Literal["mlflow", "none"], Tag(PLAIN)] | Annotated[Tracking, Tag(MAPPED)],
-    Discriminator(lambda tracking: MAPPED if isinstance(tracking, Mapping | BaseModel) else PLAIN),
+    Discriminator(_form),
 ]
 # Where flat keys have values.
 SETTINGS = ("grid", "fixed")

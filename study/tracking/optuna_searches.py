@@ -26,6 +26,10 @@ OUTSIDE = "outside of the ranges"
 ERROR_LENGTH = 400
 
 
+class RefusedError(Exception):
+    """A storage does not take a trial; its cause says why."""
+
+
 class OptunaSearches:
     """Writes each cell's search as a study of Optuna, a trial when it has ended.
 
@@ -60,8 +64,6 @@ class OptunaSearches:
         Raises:
             ValueError: at a line that is no record, naming the file.
         """
-        from sqlalchemy.exc import SQLAlchemyError
-
         if not self._folder.ledger.exists():
             return
         try:
@@ -69,7 +71,8 @@ class OptunaSearches:
                 self._take(record)
                 self._offset += len(line)
                 self._read += 1
-        except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
+        except RefusedError as refused:
+            error = refused.__cause__
             said = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LENGTH]
             shown = without_secrets(self._url or "")
             self.problem = (
@@ -93,7 +96,11 @@ class OptunaSearches:
             self._history.add(record)
             trial = self._history.trials[record["trial"]]
             if kind == "end" and trial.status in STATES and self._url is not None:
-                self._write(trial, record["time"])
+                try:
+                    self._write(trial, record["time"])
+                # Storages raise errors of Optuna, SQLAlchemy and drivers, or of a wrong URL.
+                except Exception as error:
+                    raise RefusedError from error
 
     def _write(self, trial: TrialHistory, now: float) -> None:
         study, known = self._study_of(trial.cell)

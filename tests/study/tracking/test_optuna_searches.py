@@ -124,6 +124,22 @@ def test_a_study_that_runs_is_followed_into_the_storage_of_its_file(tmp_path: Pa
     assert (none.written, none.problem) == (2, None)
 
 
+def test_an_error_of_optuna_itself_is_the_storages_and_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise optuna.exceptions.StorageInternalError("it went away")
+
+    ledger_of(ranked(), tmp_path)
+    searches = OptunaSearches(StudyFolder(tmp_path), f"sqlite:///{tmp_path}/searches.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna, "create_study", broken)
+        searches.catch_up()
+    assert searches.problem is not None and "it went away" in searches.problem
+    searches.catch_up()
+    assert (searches.written, searches.problem) == (2, None)
+
+
 def test_a_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path: Path) -> None:
     ledger_of(timed(ranked()), tmp_path)
     with pytest.raises(
