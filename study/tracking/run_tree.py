@@ -16,6 +16,7 @@ from study.tracking.runs import (
     STUDY,
     WHOLE,
     Item,
+    Point,
     Runs,
     Store,
     finite,
@@ -34,8 +35,9 @@ class RunTree:
     """Writes records, in the order of the ledger, into a store.
 
     Runs are opened when they are needed. A record that the store could not take can be written
-    again, as often as need be. Of a trial that the store holds whole already nothing is written
-    again. Kinds that are not known here are passed over.
+    again, as often as need be. Metrics of tasks are held, until `write_held` writes those of a
+    trial together. Of a trial that the store holds whole already nothing is written again. Kinds
+    that are not known here are passed over.
 
     Args:
         store: takes the runs.
@@ -50,6 +52,8 @@ class RunTree:
         self._means = CellMeans(store, history)
         # Trials of which the store does not have every record.
         self._incomplete: set[str] = set()
+        # Records of tasks whose metrics are not written yet, by trial.
+        self._held: dict[str, list[Record]] = {}
         self._kinds: dict[str, Callable[[Record], None]] = {
             "study": self._study,
             "resumed": self._resumed,
@@ -77,6 +81,26 @@ class RunTree:
         writes = self._kinds.get(record["kind"])
         if writes is not None:
             writes(record)
+
+    @property
+    def held(self) -> list[str]:
+        """Trials of which metrics are held."""
+        return list(self._held)
+
+    @property
+    def held_tasks(self) -> int:
+        """The number of tasks whose metrics are held."""
+        return sum(map(len, self._held.values()))
+
+    def write_held(self, trial: str) -> None:
+        """Writes the metrics that are held of a trial."""
+        points = [Point(finite(task["metrics"]), task["task"], task) for task in self._held[trial]]
+        self._store.write_metrics(self._runs.running(trial).run, points)
+        del self._held[trial]
+
+    def drop_held(self, trial: str) -> list[Record]:
+        """Gives up the metrics that are held of a trial; the records that they are in."""
+        return self._held.pop(trial)
 
     def attach_report(self, report: Path) -> None:
         """Attaches the page and the picture of the answer to the study's run, where they are."""
@@ -134,7 +158,7 @@ class RunTree:
             self._store.write_tags(item.run, place)
             item.place = place
         if not self._is_summed_up(self._history.trials[record["trial"]]):
-            self._store.write_metrics(item.run, finite(record["metrics"]), record["task"], record)
+            self._held.setdefault(record["trial"], []).append(record)
 
     def _end(self, record: Record) -> None:
         trial, status = self._history.trials[record["trial"]], record["status"]
@@ -148,7 +172,7 @@ class RunTree:
         elif status != "interrupted":
             if self._is_summed_up(trial) and not item.whole and trial.tasks:
                 last = finite(trial.curve[trial.task])
-                self._store.write_metrics(item.run, last, trial.task, record)
+                self._store.write_metrics(item.run, [Point(last, trial.task, record)])
             self._history.forget_metrics(trial.trial, self._objective)
         if item.whole:
             item.status = status
@@ -215,7 +239,7 @@ class RunTree:
         self._store.write_tags(run, best)
         if record["value"] is not None:
             value = finite({f"best/{record['objective']}": record["value"]})
-            self._store.write_metrics(run, value, 0, record)
+            self._store.write_metrics(run, [Point(value, 0, record)])
 
     def _front(self, record: Record) -> None:
         cell = self._runs.opened(record["cell"])
@@ -244,7 +268,7 @@ class RunTree:
         verdict = f"{record['verdict']}{f' ({reason})' if reason else ''}, {pairs} pairs of seeds"
         self._store.write_tags(run, {key: verdict})
         numbers = finite({f"{key}/{name}": record[name] for name in ("mean", "low", "high")})
-        self._store.write_metrics(run, numbers, pairs, record)
+        self._store.write_metrics(run, [Point(numbers, pairs, record)])
 
     def _warning(self, record: Record) -> None:
         """All warnings so far: a later tag takes the place of an earlier one."""
@@ -320,8 +344,9 @@ class CellMeans:
         means = (number, len(trials))
         if len(trials) < max(least, 1) or self._written.get(cell) == means:
             return
-        for task, metrics in _means(trials.values()).items():
-            self._store.write_metrics(run, metrics, task, record)
+        curve = _means(trials.values())
+        points = [Point(metrics, task, record) for task, metrics in curve.items()]
+        self._store.write_metrics(run, points)
         self._store.write_tags(run, {"confirmed_seeds": len(trials)})
         self._written[cell] = means
 

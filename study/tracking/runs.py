@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +43,14 @@ class DataSet(NamedTuple):
     use: str
 
 
+class Point(NamedTuple):
+    """Metrics of a step, at the time of a record."""
+
+    metrics: Mapping[str, float]
+    step: int
+    at: Record
+
+
 @dataclass(frozen=True)
 class NewRun:
     """The run that an item (a study, cell or trial) has; `record` is the item's first."""
@@ -81,8 +89,8 @@ class Store(Protocol):
     def set_status(self, run: str, status: str, end: Record | None = None) -> None:
         """Sets MLflow's word for how a run stands, and with `end` when it ended."""
 
-    def write_metrics(self, run: str, metrics: Mapping[str, float], step: int, at: Record) -> None:
-        """Writes metrics at the time of a record."""
+    def write_metrics(self, run: str, points: Iterable[Point]) -> None:
+        """Writes metrics of one or more steps, together."""
 
     def write_tags(self, run: str, tags: Mapping[str, Any]) -> None:
         """Writes tags over those of the same names."""

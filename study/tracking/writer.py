@@ -25,6 +25,10 @@ from study.tracking.tracker import URI_VARIABLE, without_secrets
 
 LOCK = "mlflow.lock"
 POLL_SECONDS = 1.0
+# Between looks at the ledger of a study that runs: what came meanwhile is written together.
+FOLLOW_SECONDS = 5.0
+# Kinds of records that come between tasks, after which metrics are still held.
+BETWEEN_TASKS = ("task", "checkpoint")
 # Between tries to reach a store that is away.
 LONGEST_PAUSE = 30.0
 # Between the four tries of a record that a store refuses which answers: a database can be locked.
@@ -38,8 +42,9 @@ UNEXPECTED = (ValueError, TypeError, RuntimeError, AttributeError, ArithmeticErr
 class LedgerWriter:
     """Writes each record of a ledger once, in order, as soon as the store can be reached.
 
-    `problem` says why the store is away, or else what was wrong with the first record that it
-    refused while it answered; later ones are still written.
+    Metrics of a trial's tasks that are there together are written together. `problem` says why the
+    store is away, or else what was wrong with the first record that it refused while it answered;
+    later ones are still written.
 
     Args:
         ledger: the file, which may grow.
@@ -90,7 +95,12 @@ class LedgerWriter:
             self.read += 1
             if self.read == 1:
                 self._tell("experiment", self._store.experiment)
-        return True
+        return self._write_held()
+
+    @property
+    def written(self) -> int:
+        """How many of the records read are in the store."""
+        return self.read - self.refused - self._tree.held_tasks
 
     def attach_report(self, report: Path) -> None:
         """Attaches what is in the folder of a report to the study's run, once there is one."""
@@ -99,7 +109,16 @@ class LedgerWriter:
 
     def _write(self, record: Record) -> bool:
         """Writes a record, or says why it is refused; False where the store stays away."""
+        if record["kind"] not in BETWEEN_TASKS and not self._write_held():
+            return False
         return self._tried(partial(self._tree.write, record), partial(self._refuse, record))
+
+    def _write_held(self) -> bool:
+        """Writes the metrics that are held of each trial; False where the store stays away."""
+        return all(
+            self._tried(partial(self._tree.write_held, trial), partial(self._refuse_held, trial))
+            for trial in self._tree.held
+        )
 
     def _tried(self, write: Callable[[], None], refuse: Callable[[BaseException], None]) -> bool:
         """Writes, as often as it takes; False where the store stays away."""
@@ -127,6 +146,10 @@ class LedgerWriter:
             except UNEXPECTED as error:
                 refuse(error)
                 return True
+
+    def _refuse_held(self, trial: str, cause: BaseException) -> None:
+        for record in self._tree.drop_held(trial):
+            self._refuse(record, cause)
 
     def _refuse_report(self, cause: BaseException) -> None:
         self.problem = self.problem or (f"MLflow could not take the report: {_in_one_line(cause)}.")
@@ -171,7 +194,7 @@ def replay(folder: StudyFolder, uri: str) -> tuple[int, str | None]:
                 f"A store at {kind}:// needs the Python package {error.name}, which must be "
                 f"installed here: it comes with no extra of this project."
             ) from error
-    written, problem = writer.read - writer.refused, writer.problem
+    written, problem = writer.written, writer.problem
     shown = without_secrets(uri)
     said = f"{written} of {total} records were written to {shown}: {problem}"
     return written, without_secrets(uri, said) if problem else None
@@ -211,7 +234,7 @@ def follow(folder: StudyFolder, uri: str) -> None:
                 there = writer.catch_up()
                 while there and not last:
                     searches.catch_up()
-                    pause(POLL_SECONDS)
+                    pause(FOLLOW_SECONDS)
                     last = ended
                     there = writer.catch_up()
                 searches.catch_up()

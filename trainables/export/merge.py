@@ -9,6 +9,7 @@ Prompts stay what they are, and `prompts.py` has the lines that apply them.
 Trains nothing and reads no image; a pretrained backbone must be at hand as it was for the trial.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -26,7 +27,7 @@ from torch import Tensor
 from trainables.backbones.adapted import AdaptedBackbone
 from trainables.backbones.pixels import Normalise
 from trainables.backbones.registry import EMBEDDED
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.data.prepare import split_of
 from trainables.data.stream import chosen_classes
 from trainables.export import load
@@ -166,11 +167,17 @@ def _about(
 
 def _class_names(config: TrialConfig, labels: list[int]) -> list[str] | None:
     """Names of the classes in the order of the scores; None where files are not at hand."""
+    names = _all_class_names(config.data)
+    return None if names is None else [names[label] for label in labels]
+
+
+@functools.lru_cache(maxsize=16)
+def _all_class_names(data: DataConfig) -> tuple[str, ...] | None:
+    """Kept: the winners of a study share their data, and each read takes half a second."""
     try:
-        names = split_of(config.data).class_names
+        return split_of(data).class_names
     except (ValueError, OSError):
         return None
-    return [names[label] for label in labels]
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from study.ledger import History, Record
 from study.tracking.run_tree import RunTree
-from study.tracking.runs import WHOLE, NewRun, Store
+from study.tracking.runs import WHOLE, NewRun, Point, Store
 from study.tracking.writer import LedgerWriter
 
 
@@ -75,11 +75,12 @@ class FakeStore:
         if self.status.get(run, [""])[-1] != status:
             self.status.setdefault(run, []).append(status)
 
-    def write_metrics(self, run: str, metrics: Mapping[str, float], step: int, at: Record) -> None:
+    def write_metrics(self, run: str, points: Iterable[Point]) -> None:
         self.calls += 1
         self.away = self.away or self.calls in self.leaves_at
         self._reach()
-        self.metrics |= {(run, key, step, at["time"]): value for key, value in metrics.items()}
+        for metrics, step, at in points:
+            self.metrics |= {(run, key, step, at["time"]): value for key, value in metrics.items()}
 
     def write_tags(self, run: str, tags: Mapping[str, Any]) -> None:
         if self.refuses in tags:
@@ -113,7 +114,14 @@ def write_into(store: FakeStore, records: Iterable[Record], times: int = 1) -> N
     for record in records:
         if history.add(record):
             for _ in range(times):
-                tree.write(record)
+                write_now(tree, record)
+
+
+def write_now(tree: RunTree, record: Record) -> None:
+    """Writes a record of which nothing is held."""
+    tree.write(record)
+    for trial in tree.held:
+        tree.write_held(trial)
 
 
 def write_all(records: Iterable[Record]) -> FakeStore:

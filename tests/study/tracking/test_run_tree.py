@@ -9,7 +9,7 @@ from study.tracking.run_tree import RunTree
 from tests.study.histories import timed
 from tests.study.report import engine_ledgers
 from tests.study.report.engine_ledgers import CELL_RUN, STUDY_RUN
-from tests.study.tracking.fake_store import FakeStore, write_all, write_into
+from tests.study.tracking.fake_store import FakeStore, write_all, write_into, write_now
 from tests.study.tracking.tracked import CELL, first, study_records
 
 RUN = "inflora · 3 tasks"
@@ -161,7 +161,7 @@ def test_only_what_was_not_taken_is_missing() -> None:
     store.away = False
     for record in ledger[5:]:
         history.add(record)
-        tree.write(record)
+        write_now(tree, record)
     whole = write_all(ledger)
     assert (store.parents, store.params) == (whole.parents, whole.params)
     assert set(store.curve(SEARCH, "val/accuracy")) == {3}
