@@ -12,9 +12,9 @@ from rich.text import Text
 
 from study.commands.progress import (
     contrast_lines,
+    done_words,
     progress_lines,
     times_words,
-    trials_words,
     verdict_words,
 )
 from study.commands.session import Beside
@@ -115,7 +115,7 @@ class Display:
         part = left.ended * TOLD // max(1, left.planned)
         if part > self._told and not self._console.is_terminal:
             self._told = part
-            self._say(f"{trials_words(left)}; {times_words(self._elapsed, left)}")
+            self._say(f"{done_words(left)}; {times_words(self._elapsed, left)}")
 
     @property
     def _elapsed(self) -> float:

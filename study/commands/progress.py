@@ -53,8 +53,17 @@ def remaining_words(left: Remaining) -> str:
 
 def trials_words(left: Remaining) -> str:
     """How many trials are done, run and are planned."""
+    return f"{left.ended} done, {left.running} running, {_planned(left)} planned"
+
+
+def done_words(left: Remaining) -> str:
+    """How many of the planned trials are done, said when one ends: the next has not begun."""
+    return f"{left.ended} of {_planned(left)} trials done"
+
+
+def _planned(left: Remaining) -> str:
     most = f" (up to {left.most_planned})" if left.most_planned > left.planned else ""
-    return f"{left.ended} done, {left.running} running, {left.planned}{most} planned"
+    return f"{left.planned}{most}"
 
 
 def contrast_lines(plan: Plan, history: History) -> RenderableType | None:
