@@ -64,6 +64,8 @@ class Order:
     confirmation itself only, and the longest goes first. Where further seeds may follow one after
     the other, they belong to the chain of what they wait for, and wait for the first seeds of all
     cells: a study that is ended early has looked at each contrast before it looks at any again.
+    Among further seeds earlier ones go first, however short their trials are: a look waits for the
+    last of a pair, and it may make later seeds needless.
     As results should not wait longer than that needs, no more confirmations on first seeds are
     held back than could fill the slots twice; with a single slot, none.
     """
@@ -101,13 +103,18 @@ class Order:
     ) -> PlannedTrial | None:
         """The confirmation to launch before any of `searches`; None if one of those goes first."""
         first = [trial for trial in waiting if (trial.cell, trial.seed) not in self._further]
-        longest = max(first or waiting, key=self._rest, default=None)
+        longest = max(first or waiting, key=self._urgency, default=None)
         if longest is None or not searches or len(first) > 2 * (slots - 1):
             return longest
         if not first:
             return None
         chain = max(self._chain(search) for search in searches)
         return longest if self._rest(longest) >= chain else None
+
+    def _urgency(self, trial: PlannedTrial) -> tuple[int, float]:
+        """Of further seeds the earliest come first, then what takes longest to its end."""
+        further = (trial.cell, trial.seed) in self._further
+        return self._behind[trial.cell, trial.seed] if further else 0, self._rest(trial)
 
     def _rest(self, trial: PlannedTrial) -> float:
         """Seconds from the start of a confirmation to the end of what may have to follow it."""

@@ -68,6 +68,13 @@ def test_first_seeds_of_all_cells_go_before_further_ones_of_any() -> None:
     assert order.confirmation([last, further], [], slots=1) is further, "more waits for it"
     assert order.confirmation([further] * 20, [search], slots=2) is None, "a search goes before"
 
+    # A look waits for the last of a pair, however short that is.
+    order.lengths.note(further, {"task": 1, "time/train_seconds": 100.0})
+    short, later = plan.cells[2].trial("confirm", {}, 3), plan.cells[0].trial("confirm", {}, 4)
+    order.lengths.note(short, {"task": 1, "time/train_seconds": 0.1})
+    assert order.confirmation([later, short], [], slots=1) is short
+    assert order.confirmation([short, further], [], slots=1) is further, "of a seed the longest"
+
 
 def test_lengths_are_tasks_until_results_come() -> None:
     lengths = Lengths()
