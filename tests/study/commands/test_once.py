@@ -216,7 +216,8 @@ def test_runs_that_start_in_one_second_have_a_folder_each(study_file: Path) -> N
     ]
     assert [process.communicate()[1] for process in started] == [b""] * 4
     assert {process.returncode for process in started} == {0}
-    ledgers = {path.parent.name: path for path in study_file.parent.glob("results/*/ledger.jsonl")}
+    found = study_file.parent.glob("results/*/ledger.jsonl")
+    ledgers = {path.parent.name: path for path in found if not path.parent.is_symlink()}
     assert ledgers.keys() == {"small-now", "small-now-2", "small-now-3", "small-now-4"}
     for path in ledgers.values():
         kinds = [record["kind"] for record in read_ledger(path)]

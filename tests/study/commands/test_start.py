@@ -212,5 +212,5 @@ def test_a_user_whom_the_system_does_not_know_trains(study_file: Path, output: P
     )
     assert (done.returncode, done.stderr) == (0, "")
     # With MLflow.
-    assert "Warning" not in done.stdout and "#/experiments/1/" in done.stdout
+    assert "Warning" not in done.stdout and "MLflow: python " in done.stdout
     assert read_ledger(output / "ledger.jsonl")[-1]["status"] == "completed"
