@@ -5,6 +5,8 @@
 the whole image, PIL's antialiased bilinear resize), flip and ToTensor in one worker process per
 processor, kept alive over epochs. Cache: `random_crops` (from a stored shorter side of 256,
 torch's antialiased bilinear resize of bytes, image by image, in the training process).
+
+Products: the same crops as products of matrices on a GPU, or here where there is none.
 """
 
 import json
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from tests.benchmarks import measuring
 from tests.benchmarks.measuring import Row
 from tests.benchmarks.workers import Workers, say
 from trainables.backbones import timm_compat  # before torchvision
 from trainables.data.batches import TaskImages
 from trainables.data.cache.cache import IMAGES, ROOT_VARIABLE, PackedImages, cached_images
 from trainables.data.cache.decoding import stored_side
+from trainables.data.crops import crops_at_once, crops_one_by_one, random_boxes
 from trainables.data.images import StoredImages
 from trainables.data.stream import ImageSet
 from trainables.data_sets.file_sets import read_index
@@ -41,6 +46,7 @@ CLASSES = 4
 REPEATS = 3
 SHARE = 0.08
 PROCESSES = 10
+CUTS = (crops_one_by_one, crops_at_once)
 
 
 def rows() -> list[Row]:
@@ -53,7 +59,7 @@ def rows() -> list[Row]:
         start = time.perf_counter()
         images = cached_images(index, stored_side(index, SIZE))
         built = f"built in {time.perf_counter() - start:.1f} s, {images.nbytes / 2**20:.0f} MiB"
-        return [_epoch(photographs, images, built), _memory(images)]
+        return [_epoch(photographs, images, built), _products(images), _memory(images)]
 
 
 def _epoch(photographs: Path, images: PackedImages, built: str) -> Row:
@@ -75,6 +81,19 @@ def _epoch(photographs: Path, images: PackedImages, built: str) -> Row:
         f"{COUNT / slow:.0f} with {workers} workers: {slow / fast:.1f} times; cache {built}"
     )
     return Row("epoch of 2,000 JPEGs at 224: cache / decoding", fast / slow, 0.25, note)
+
+
+def _products(images: PackedImages) -> Row:
+    device = measuring.device()
+    source, rows = StoredImages(images, SIZE, device), torch.arange(BATCH)
+    pieces = source.pieces(rows)
+    heights, widths = (torch.tensor([piece.shape[axis] for piece in pieces]) for axis in (1, 2))
+    boxes = random_boxes(BATCH, heights, widths, SHARE, torch.Generator())
+    flipped = rows % 2 == 0
+    cuts = {cut.__name__: partial(cut, source, pieces, boxes, flipped) for cut in CUTS}
+    singly, at_once = measuring.in_turns(cuts, device).values()
+    note = f"{BATCH / at_once:.0f} against {BATCH / singly:.0f} images/s on {device}"
+    return Row("crops of 128 images: products / image by image", at_once / singly, None, note)
 
 
 def _memory(images: PackedImages) -> Row:

@@ -103,8 +103,8 @@ class StoredImages:
         return torch.stack(self.each(self._view, rows.tolist()))
 
     def pieces(self, rows: Tensor) -> list[Tensor]:
-        """Whole images uint8 (channels, h, w) as stored, on the device."""
-        return self.each(lambda row: _tensor(self.stored[row]).to(self.device), rows.tolist())
+        """Whole images uint8 (channels, h, w) as stored, on the host."""
+        return self.each(lambda row: _tensor(self.stored[row]), rows.tolist())
 
     def each(self, function: Callable[[int], Result], items: Sequence[int]) -> list[Result]:
         """Applies a function to each item, in order, on as many threads as torch may use.

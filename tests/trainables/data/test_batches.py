@@ -5,7 +5,8 @@ from torch.nn import functional
 
 from tests.trainables.draws import seeded
 from trainables.config import DataConfig
-from trainables.data.batches import TaskImages, random_affine, random_boxes, random_resized_crop
+from trainables.data.batches import TaskImages, random_affine
+from trainables.data.crops import random_boxes, random_resized_crop
 from trainables.data.images import ArrayImages
 from trainables.data.stream import ImageSet
 

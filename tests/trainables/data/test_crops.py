@@ -1,5 +1,6 @@
 """Random crops of stored images against torchvision's transforms of single images."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,11 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import ks_2samp
 from torch import Tensor
+from torch.nn import functional
 
 from tests.trainables.draws import seeded
 from trainables.backbones import timm_compat  # before torchvision
-from trainables.data.batches import LARGE_PAGES, TaskImages, random_boxes, random_crops
+from trainables.data.batches import TaskImages
 from trainables.data.cache.decoding import fit
+from trainables.data.crops import (
+    LARGE_PAGES,
+    PART,
+    crops_at_once,
+    crops_one_by_one,
+    interpolation,
+    random_boxes,
+    random_crops,
+)
 from trainables.data.images import ArrayImages, ImageSource, StoredImages, image_source
 from trainables.data.stream import ImageSet
 
@@ -63,6 +74,10 @@ def photographs() -> list[NDArray[np.uint8]]:
     return [np.array(image) for image in datasets.load_sample_images().images]
 
 
+def held(images: list[NDArray[np.uint8]], size: int, device: str = "cpu") -> StoredImages:
+    return StoredImages(Held(images, size), size, torch.device(device))
+
+
 def tensor(image: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)
 
@@ -98,20 +113,21 @@ def test_boxes_of_one_size_are_the_same_as_of_many() -> None:
     assert torch.equal(of_many, random_boxes(50, 40, 70, 0.3, seeded()))
 
 
+@pytest.mark.parametrize("cut", [crops_one_by_one, crops_at_once])
 @pytest.mark.parametrize("kind", ["generated", "photographs"])
-def test_a_crop_is_the_one_of_torchvision_to_a_level(kind: str) -> None:
+def test_a_crop_is_the_one_of_torchvision_to_a_level(
+    kind: str, cut: Callable[[StoredImages, list[Tensor], Tensor, Tensor], Tensor]
+) -> None:
     """The same box and flip: only rounding differs, on images of any size, also upwards."""
     images = photographs() if kind == "photographs" else [generated(*size, 0) for size in SIZES]
-    images = (images * 4)[:8]
+    images = (images * PART)[: PART + 2]
     pieces = [tensor(image) for image in images]
-    crops = random_crops(pieces, 64, 0.05, seeded(3))
-    generator = seeded(3)
     heights, widths = (torch.tensor([piece.shape[axis] for piece in pieces]) for axis in (1, 2))
-    boxes = random_boxes(len(pieces), heights, widths, 0.05, generator).int().tolist()
-    flipped = (torch.rand(len(pieces), generator=generator) < 0.5).tolist()
-    assert 0 < sum(flipped) < len(flipped)
+    boxes = random_boxes(len(pieces), heights, widths, 0.02, seeded(3))
+    flipped = torch.arange(len(pieces)) % 3 == 0
+    crops = cut(held(images, 64), pieces, boxes, flipped)
     for image, crop, (left, top, wide, tall), flip in zip(
-        images, crops, boxes, flipped, strict=True
+        images, crops, boxes.int().tolist(), flipped, strict=True
     ):
         expected = np.asarray(
             resized_crop(Image.fromarray(image), top, left, tall, wide, [64, 64])
@@ -121,9 +137,38 @@ def test_a_crop_is_the_one_of_torchvision_to_a_level(kind: str) -> None:
         assert np.abs(levels - expected).max() <= 1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_crops_on_a_gpu_are_those_of_the_host() -> None:
+    images = [generated(*size, 0) for size in SIZES * 10]
+    rows = torch.arange(len(images))
+    host, device = (
+        random_crops(held(images, 64, where), rows, 0.05, seeded()) for where in ("cpu", "cuda")
+    )
+    assert device.is_cuda
+    assert float((host - device.cpu()).abs().max()) <= 1 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize(("length", "size"), [(5, 16), (16, 16), (40, 16), (1, 7), (33, 8)])
+def test_interpolation_is_that_of_torch(length: int, size: int, antialias: bool) -> None:
+    """Enlarging is the same with and without antialiasing; what surrounds a stretch is not read."""
+    if length > size and not antialias:
+        return
+    line = torch.rand(60, generator=seeded(1))
+    start, lengths = torch.tensor([7.0, 3.0]), torch.full((2,), float(length))
+    weights = interpolation(start, lengths, 60, size, torch.tensor([False, True]))
+    for begin, weight, reverse in zip((7, 3), weights, (False, True), strict=True):
+        stretch = line[None, None, None, begin : begin + length]
+        expected = functional.interpolate(
+            stretch, (1, size), mode="bilinear", antialias=antialias
+        ).flatten()
+        torch.testing.assert_close(weight @ line, expected.flip(0) if reverse else expected)
+
+
 def test_half_of_the_crops_are_flipped() -> None:
-    ramp = torch.arange(0, 240, 4, dtype=torch.uint8).expand(1, 40, 60)
-    crops = random_crops([ramp] * 1000, 8, 0.3, seeded())
+    ramp = np.broadcast_to(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], (40, 60, 1))
+    crops = random_crops(held([ramp] * 1000, 8), torch.arange(1000), 0.3, seeded())
     flipped = (crops[:, 0, 0, 0] > crops[:, 0, 0, -1]).double().mean()
     assert float(flipped) == pytest.approx(0.5, abs=0.05)
 
@@ -226,7 +271,7 @@ def test_threads_change_no_batch_and_keep_their_setting_to_themselves() -> None:
             torch.set_num_threads(threads)
             source = StoredImages(held, 16, torch.device("cpu"))
             assert source.each(lambda item: item * 2, range(8)) == list(range(0, 16, 2))
-            crops = random_crops(source.pieces(rows), 16, 0.1, seeded(), source.each)
+            crops = random_crops(source, rows, 0.1, seeded())
             batches.append((source.views(rows), crops))
             with ThreadPoolExecutor(1) as later:
                 assert later.submit(torch.get_num_threads).result() == threads
@@ -238,13 +283,14 @@ def test_threads_change_no_batch_and_keep_their_setting_to_themselves() -> None:
 
 
 def test_batches_in_large_pages_are_new_memory_each_time() -> None:
-    pieces = [tensor(generated(40, 50, seed)) for seed in range(6)] * 7
-    kept = [random_crops(pieces, 140, 0.5, seeded(seed)) for seed in (0, 0, 1)]
+    source, rows = held([generated(40, 50, seed) for seed in range(6)], 140), torch.arange(6)
+    many = rows.repeat(7)
+    kept = [random_crops(source, many, 0.5, seeded(seed)) for seed in (0, 0, 1)]
     assert kept[0].nbytes > LARGE_PAGES and kept[0].is_contiguous()
     assert torch.equal(kept[0], kept[1]) and not torch.equal(kept[0], kept[2])
-    small = random_crops(pieces[:6], 140, 0.5, seeded())
+    small = random_crops(source, rows, 0.5, seeded())
     assert small.nbytes < LARGE_PAGES
     weight = torch.rand(3, requires_grad=True)
     (kept[0].mean((2, 3)) * weight).sum().backward()
-    expected = kept[1].mean((0, 2, 3)) * len(pieces)
+    expected = kept[1].mean((0, 2, 3)) * len(many)
     assert weight.grad is not None and torch.allclose(weight.grad, expected)
