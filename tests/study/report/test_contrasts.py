@@ -14,7 +14,7 @@ from study.report import page
 from study.report.figures.forest import LOOKS, ForestRow, forest
 from study.report.report import write_study
 from study.report.section import Findings, Picture, Section, Table, findings
-from study.report.sections.answers import answer, contrasts
+from study.report.sections.answers import answer, contrasts, overview
 from tests.study.report.two_arms import FAILED, GOOD, ONE, RUNNING, Finals, ledger, result, shifted
 
 A, B = "inflora", "nearest_mean"
@@ -243,3 +243,42 @@ def test_what_lacks_a_result_is_said_once() -> None:
     missing = f"{A}, 50 tasks; {B}, 10 tasks and {B}, 50 tasks"
     assert told == f"Undecided: 2 of 3 contrasts, since there is no result of {missing}."
     assert contrasts.sentences(found[:2]) == [contrasts.sentence(own) for own in found[:2]]
+
+
+def test_of_many_contrasts_an_overview_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each opponent of several: the largest difference first, verdicts as they come."""
+    found = [
+        dataclasses.replace(own, first=name, group="50 tasks")
+        for own, name in (
+            (result(GOOD, shifted([16.0, 17.0, 16.5])), "near"),
+            (result(GOOD, shifted([2.0, -1.0, 1.0])), "even"),
+            (result(GOOD, shifted([30.0, 29.0, 31.0])), "far"),
+            (result(GOOD, None), "absent"),
+            (result(GOOD, shifted([-16.0, -17.0, -16.5])), "below"),
+        )
+    ]
+    found.append(dataclasses.replace(found[0], second="another"))
+    assert overview.overview(found) == []
+    monkeypatch.setattr(overview, "FEWEST", 5)
+    assert overview.overview(found) == [
+        f"50 tasks: against {B} in final accuracy, higher: far (+30.0 points) and near (+16.5 "
+        "points); undecided: even (+0.7 points); lower: below (−16.5 points)."
+    ]
+
+
+def test_what_all_contrasts_have_in_common_is_said_above_their_figure() -> None:
+    def shown(groups: list[str]) -> tuple[str, list[str]]:
+        own = result(GOOD, shifted([16.0, 17.0, 16.5]))
+        picture = contrasts.first_picture([dataclasses.replace(own, group=name) for name in groups])
+        assert picture is not None
+        (axes,) = picture.draw().axes
+        return picture.title, [text.get_text() for text in axes.texts][::2]
+
+    one, labels = shown(["50 tasks", "50 tasks"])
+    assert (one, labels) == (
+        "Contrasts of 50 tasks, difference in points",
+        [f"{A} minus {B}", f"{A} minus {B}"],
+    )
+    two, labels = shown(["10 tasks", "50 tasks"])
+    assert two == "Contrasts, difference in points"
+    assert labels == [f"{A} minus {B}, 10 tasks", f"{A} minus {B}, 50 tasks"]

@@ -3,6 +3,7 @@
 from study.evidence import count
 from study.report.section import Block, Bullets, Findings, Heading, Paragraph, Picture, Section
 from study.report.sections.answers import contrasts, described, gallery, losses
+from study.report.sections.answers.overview import overview
 
 TITLE = "Short answer"
 MOST_CONTRASTS = 24
@@ -36,7 +37,7 @@ def picture(findings: Findings) -> Picture | None:
 
 
 def answers(findings: Findings) -> list[str]:
-    """One sentence a contrast, in the order of the question, then where accuracy is lost."""
+    """An overview of many contrasts, one sentence a contrast, then where accuracy is lost."""
     return _verdicts(findings) + _lost(findings)
 
 
@@ -63,7 +64,7 @@ def _verdicts(findings: Findings) -> list[str]:
         return [NOTHING]
     if not results:
         return [_nothing_declared(findings)]
-    words = contrasts.sentences(results[:MOST_CONTRASTS])
+    words = overview(results) + contrasts.sentences(results[:MOST_CONTRASTS])
     if len(results) > MOST_CONTRASTS:
         words.append(
             f"Below: {count(len(results) - MOST_CONTRASTS, 'more contrast')}; of all "

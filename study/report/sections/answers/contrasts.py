@@ -38,7 +38,7 @@ LATER = (
     "Declared after the data: {count}. Who has seen results before choosing what to compare can "
     "find a difference that is none; such contrasts share an error rate of their own."
 )
-MOST_FIRST = 10
+MOST_FIRST = 18
 """Contrasts of the figure beside the answer."""
 FIGURE = (
     "Difference of each contrast, first minus second, with its interval; the shaded band is the "
@@ -132,7 +132,7 @@ def sentence(result: ContrastResult) -> str:
     elif found.verdict == "equal":
         text = (
             f"{first} and {second} are equal in {what} within the margin of "
-            f"{_margin(result)}: {_difference(result)} ({_between(result)})"
+            f"{_margin(result)}: {difference(result)} ({_between(result)})"
         )
     elif found.verdict == "identical":
         seeds = count(len(found.seeds), "seed")
@@ -161,17 +161,17 @@ def _why(result: ContrastResult) -> str:
     found = result.look
     seeds = count(len(found.seeds), "seed")
     if found.reason == "wide":
-        return f"{_difference(result)} ({_between(result)}); {_to_decide(result)}"
+        return f"{difference(result)} ({_between(result)}); {_to_decide(result)}"
     if found.reason == "no_spread":
         return (
-            f"the difference is {_difference(result)} on each of {seeds}, and without a spread "
+            f"the difference is {difference(result)} on each of {seeds}, and without a spread "
             f"nothing tells how much another seed would differ"
         )
     if found.reason == "not_finite":
         return "a value is missing or is no finite number"
     if result.lacking:
         return f"{listed(result.lacking)} {'have' if len(result.lacking) > 1 else 'has'} no result"
-    measured = f"{_difference(result)} on " if found.seeds else ""
+    measured = f"{difference(result)} on " if found.seeds else ""
     few = f"{measured}{count(len(found.seeds), 'common seed')}"
     lost = f" (failed on {_seeds(result.failed)})" if result.failed else ""
     if result.pending:
@@ -208,7 +208,8 @@ def _value(result: ContrastResult, value: float) -> str:
     return points(value) if _unit(result) else number(value)
 
 
-def _difference(result: ContrastResult) -> str:
+def difference(result: ContrastResult) -> str:
+    """By how much the first is above the second, with its sign and unit."""
     text = _value(result, result.look.mean)
     # What is rounded to 0 has no sign.
     sign = "+" if result.look.mean > 0 and text.strip("0.") else ""
@@ -291,14 +292,17 @@ def _picture(results: Sequence[ContrastResult], most: int) -> Picture:
     """Contrasts of one unit."""
     unit = _axis(results[0])
     name_metric = len({result.metric for result in results}) > 1
-    rows = [_drawn(result, name_metric) for result in results[:most]]
+    groups = {result.group for result in results}
+    group = groups.pop() if len(groups) == 1 else None
+    rows = [_drawn(result, name_metric, group) for result in results[:most]]
     left = len(results) - len(rows)
     where = "Below" if most == MOST_FIRST else "In the table and in report.json"
     notes = (f"{where}: {count(left, 'more contrast')}.",) if left else ()
     margins = {_margin(result) for result in results}
     margin = f" of {margins.pop()}" if len(margins) == 1 else ""
     drawn = partial(forest, rows, unit)
-    return Picture(f"Contrasts, {unit}", FIGURE.format(margin=margin), drawn, notes)
+    about = f"Contrasts of {group}" if group else "Contrasts"
+    return Picture(f"{about}, {unit}", FIGURE.format(margin=margin), drawn, notes)
 
 
 def _axis(result: ContrastResult) -> str:
@@ -307,8 +311,12 @@ def _axis(result: ContrastResult) -> str:
     return f"difference in {metric_name(result.metric)}"
 
 
-def _drawn(result: ContrastResult, name_metric: bool) -> ForestRow:
-    parts = [result.group, metric_name(result.metric) if name_metric else ""]
+def _drawn(result: ContrastResult, name_metric: bool, group: str | None) -> ForestRow:
+    """`group` is what all have in common: it is said once, above the figure."""
+    parts = [
+        result.group if group is None else "",
+        metric_name(result.metric) if name_metric else "",
+    ]
     label = ", ".join([f"{result.first} minus {result.second}", *filter(None, parts)])
     found = result.look
     sign = "+" if found.mean > 0 else ""
